@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Things built once, kept by the content of what they were built from."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from .paths import cache_directory
+
+
+def key_of(inputs):
+    digest = hashlib.sha256()
+    for item in inputs:
+        data = item.read_bytes() if isinstance(item, Path) else str(item).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Holds the lock of that name; its holder's death releases it."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def lookup(name, inputs):
+    return cache_directory() / f"{name}-{key_of(inputs)}"
+
+
+def built(name, inputs, build):
+    """Returns the folder of what build(folder) makes from the inputs; builds it at most once."""
+    path = lookup(name, inputs)
+    if path.exists():
+        return path
+    with locked(cache_directory() / f".{name}.lock"):
+        if path.exists():
+            return path
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_directory()))
+        try:
+            work.chmod(0o755)
+            build(work)
+            os.rename(work, path)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return path

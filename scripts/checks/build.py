@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The build directories that the suites use, and how each is made."""
+
+import os
+import shutil
+
+from checks import process
+from checks.report import say
+
+COVERED = "-fprofile-instr-generate -fcoverage-mapping"
+GUARDED = "-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
+
+# THE table: directory -> environment of the configuration, meson's options.
+BUILDS = {
+    "build": ({"CC": "gcc"}, []),
+    "build-asan": ({"CC": "gcc"}, ["-Dsanitize=address"]),
+    "build-tsan": ({"CC": "gcc"}, ["-Dsanitize=thread"]),
+    "build-fuzz": ({"CC": "clang-14", "CFLAGS": f"{COVERED} {GUARDED}"}, ["-Dfuzz=true"]),
+}
+
+
+def make(directory, report):
+    """Configures when due, builds, quietly; False (and a failed test) when it does not build."""
+    say(f"  building {directory}/")
+    status, output = _configure(directory)
+    if status == 0:
+        status, output = process.run(["ninja", "-C", directory])
+    if status:
+        report.fail(f"build of {directory}/", output)
+    return status == 0
+
+
+def _configure(directory):
+    """Configures from anew when the directory is missing or was made in another way."""
+    environment, options = BUILDS[directory]
+    wanted = repr(BUILDS[directory])
+    stamp = os.path.join(directory, "made-with")
+    if os.path.exists(os.path.join(directory, "build.ninja")) and _read(stamp) == wanted:
+        return 0, ""
+    shutil.rmtree(directory, ignore_errors=True)
+    command = ["meson", "setup", directory, "--werror"] + options
+    status, output = process.run(command, env=environment)
+    if status == 0:
+        with open(stamp, "w", encoding="utf-8") as file:
+            file.write(wanted)
+    return status, output
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""

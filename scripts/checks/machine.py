@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tests over the lab: pytest in tests/lab, each with emulated machines of its own."""
+
+import os
+import xml.etree.ElementTree as xml
+
+from checks import process
+from checks.report import say
+
+DEADLINE = 45 * 60
+DEADLINE_LONG = 8 * 3600
+
+
+def run(report, long):
+    results = os.path.abspath("build/machine.xml")
+    if os.path.exists(results):
+        os.unlink(results)
+    command = ["/usr/bin/python3", "-B", "-u", "-m", "pytest", "tests/lab", "-v", "-rs",
+               "-p", "no:cacheprovider", "--color=no", f"--junitxml={results}"]
+    if not long:
+        command += ["-m", "not long"]
+    output = []
+
+    def show(line):
+        output.append(line)
+        if "::" in line:
+            say(f"  {line}")
+
+    process.stream(command, show, timeout=DEADLINE_LONG if long else DEADLINE,
+                   env={"UTSUSU_TEST_LONG": "1" if long else ""})
+    if not os.path.exists(results):
+        report.fail("pytest over tests/lab", "\n".join(output))
+        return
+    cases = list(xml.parse(results).getroot().iter("testcase"))
+    if not cases:
+        report.fail("tests/lab holds tests", "\n".join(output))
+    for case in cases:
+        _count(case, report)
+
+
+def _count(case, report):
+    name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name')}"
+    broken = [part for part in case if part.tag in ("failure", "error")]
+    skipped = case.find("skipped")
+    if broken:
+        report.fail(name, "\n".join(part.text or part.get("message", "") for part in broken))
+    elif skipped is not None:
+        report.skip(name, skipped.get("message", "no reason given"))
+    else:
+        report.ok(name, f"{float(case.get('time', 0)):.1f} s")

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Children that never outlive the check: started, watched, and ended with all their descendants."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def adopt_descendants():
+    """From here on, a descendant that loses its parent becomes our child, so that it can be found.
+
+    A hang-up or a request to end is turned into the same exception as Ctrl-C: one way out.
+    """
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+
+
+def _interrupted(_number, _frame):
+    raise KeyboardInterrupt
+
+
+def _end_with_parent():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def stream(command, show, env=None, timeout=None):
+    """Runs to the end and passes each line of output to show() as it comes; returns the status.
+
+    The child has no standard input and a session of its own. A timeout shows a last line and
+    gives the status that the ended child has.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, bufsize=1, text=True, errors="replace",
+                             env=dict(os.environ, **(env or {})), start_new_session=True,
+                             preexec_fn=_end_with_parent)
+    timer = threading.Timer(timeout or 1e6, _end, [child])
+    timer.daemon = True
+    timer.start()
+    try:
+        for line in child.stdout:
+            show(line.rstrip("\n"))
+        status = child.wait()
+        if timeout and status < 0 and not timer.is_alive():
+            show(f"stopped after {timeout} s")
+        return status
+    finally:
+        timer.cancel()
+        _end(child)
+
+
+def run(command, env=None, timeout=None):
+    """Runs to the end; (status, output of both streams)."""
+    lines = []
+    status = stream(command, lines.append, env, timeout)
+    return status, "\n".join(lines)
+
+
+def _end(child, patience=15):
+    """Asks the child's session to end, then forces it."""
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
+        if child.poll() is not None:
+            return
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + seconds
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def sweep():
+    """Ends every descendant that is still there; returns their command lines."""
+    left = _descendants()
+    if left:
+        time.sleep(1)   # a process that is about to end gets the time to do so
+        left = _descendants()
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    return sorted(left.values())
+
+
+def _descendants():
+    """Living processes below us, as {pid: command line}."""
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            children.setdefault(_parent(entry), []).append(int(entry))
+    found, queue = {}, [os.getpid()]
+    while queue:
+        for pid in children.get(queue.pop(), []):
+            queue.append(pid)
+            found[pid] = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+    # One without a command line has ended and only waits to be reaped.
+    return {pid: command for pid, command in found.items() if command}
+
+
+def _parent(pid):
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suites: THE table, and the few lines that each needs to start."""
+
+from dataclasses import dataclass
+from typing import Callable
+
+from checks import build, fuzz, machine, meson_tests, style
+
+
+def _style(report, _long):
+    built = build.make("build", report)
+    style.run(report, "build" if built else None)
+
+
+def _unit(report, long):
+    if build.make("build", report):
+        meson_tests.run("unit", "build", report, long)
+
+
+def _sim(report, long):
+    if build.make("build", report):
+        meson_tests.run("sim", "build", report, long)
+
+
+def _sanitize(report, long):
+    for directory, label in (("build-asan", "address: "), ("build-tsan", "thread: ")):
+        if build.make(directory, report):
+            meson_tests.run("unit", directory, report, long, label)
+            meson_tests.run("sim", directory, report, long, label)
+
+
+def _fuzz(report, long):
+    if build.make("build-fuzz", report):
+        fuzz.run(report, "build-fuzz", long)
+
+
+def _machine(report, long):
+    if build.make("build", report):
+        machine.run(report, long)
+
+
+@dataclass
+class Suite:
+    name: str
+    about: str
+    budget: int         # seconds on two processors, without --long
+    long_budget: int
+    packages: list      # groups of scripts/dependencies
+    run: Callable       # (report, long)
+
+
+# In the order in which they run: what fails soonest first.
+SUITES = [
+    Suite("style", "form, layers, sizes, leftovers", 120, 120, ["check"], _style),
+    Suite("unit", "each room by itself, cmocka", 60, 60, ["build"], _unit),
+    Suite("sim", "whole VMs in one process, seeded, with a fake clock", 120, 1800, ["build"], _sim),
+    Suite("sanitize", "unit and sim with ASAN+UBSAN and with TSAN", 480, 3600, ["build"], _sanitize),
+    Suite("fuzz", "corpora, a short run, coverage of each parser", 480, 3600, ["check"], _fuzz),
+    Suite("machine", "real guests in the lab", 1200, 21600, ["check", "lab"], _machine),
+]

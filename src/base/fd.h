@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Descriptors: whole reads and writes, and passing descriptors between our own processes. */
+
+#include <stddef.h>
+
+#include "base/cleanup.h"
+#include "base/macros.h"
+
+/* Reads exactly `len` bytes at `offset`; -ENODATA when the file ends before. */
+_must_check_ int fd_read_at(int fd, void *buf, size_t len, uint64_t offset);
+
+/* Reads until `len` bytes or the end; `*ret_len` says how many. */
+_must_check_ int fd_read_all(int fd, void *buf, size_t len, size_t *ret_len);
+
+/* Writes all of `buf` to a blocking descriptor. A closed peer is -EPIPE, never a signal, on sockets. */
+_must_check_ int fd_write_all(int fd, const void *buf, size_t len);
+
+_must_check_ int fd_set_nonblocking(int fd);
+
+/* Sends `len` bytes (1..4096) with `n_fds` descriptors (<= LIMIT_DESCRIPTORS_SENT) over a UNIX
+ * SOCK_SEQPACKET socket; the descriptors stay the caller's. */
+_must_check_ int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t n_fds);
+
+/* Receives one message of at most `len` bytes and at most `max_fds` descriptors, close-on-exec, which
+ * become the caller's. -ECONNRESET when the peer has gone, -EMSGSIZE when the message was larger. */
+_must_check_ int fd_receive(int sock, void *buf, size_t len, size_t *ret_len, int *fds,
+			    size_t max_fds, size_t *ret_n_fds);
+
+/* A new, close-on-exec, non-blocking eventfd; negative errno on failure. */
+_must_check_ int fd_new_event(void);
+
+/* Signals and clears an eventfd. Any thread; they cannot fail on a valid eventfd. */
+void fd_signal_event(int fd);
+void fd_clear_event(int fd);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "base/fd.h"
+
+struct worker_job {
+	void (*fn)(void *arg);
+	void *arg;
+	bool done;
+};
+
+struct worker {
+	char name[16];
+	struct loop *loop;
+	struct quiesce *quiesce;
+	struct quiesce_member member;
+	struct worker_start start;
+	struct loop_watch wakeup;
+	pthread_t thread;
+	bool started;
+	bool ending; /* atomic */
+
+	pthread_mutex_t lock; /* guards the job */
+	pthread_cond_t changed;
+	struct worker_job *job; /* on its caller's stack */
+};
+
+static void worker_kick(void *owner)
+{
+	struct worker *worker = owner;
+
+	fd_signal_event(worker->wakeup.fd);
+}
+
+static void run_job(struct worker *worker)
+{
+	pthread_mutex_lock(&worker->lock);
+	if (worker->job) {
+		worker->job->fn(worker->job->arg);
+		worker->job->done = true;
+		worker->job = NULL;
+		pthread_cond_broadcast(&worker->changed);
+	}
+	pthread_mutex_unlock(&worker->lock);
+}
+
+static void wakeup_ready(struct loop_watch *watch, uint32_t events _unused_)
+{
+	fd_clear_event(watch->fd);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *worker = arg;
+
+	pthread_setname_np(pthread_self(), worker->name);
+	if (worker->start.enter && worker->start.enter(worker->start.ctx) < 0)
+		abort(); /* a thread that cannot enter its sandbox must not run */
+	quiesce_join(worker->quiesce, &worker->member);
+	while (!__atomic_load_n(&worker->ending, __ATOMIC_ACQUIRE)) {
+		quiesce_point(worker->quiesce, &worker->member);
+		run_job(worker);
+		if (loop_turn(worker->loop, -1) < 0)
+			break;
+	}
+	quiesce_leave(worker->quiesce, &worker->member);
+	return NULL;
+}
+
+struct worker *worker_new(const char *name, const struct clock *clock, struct quiesce *quiesce)
+{
+	struct worker *worker = calloc(1, sizeof(*worker));
+
+	if (!worker)
+		return NULL;
+	snprintf(worker->name, sizeof(worker->name), "%s", name);
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_cond_init(&worker->changed, NULL);
+	worker->quiesce = quiesce;
+	worker->member = (struct quiesce_member){ .owner = worker, .kick = worker_kick };
+	worker->wakeup = (struct loop_watch){
+		.fd = fd_new_event(),
+		.events = EPOLLIN,
+		.ready = wakeup_ready,
+	};
+	worker->loop = loop_new(clock);
+	if (worker->wakeup.fd < 0 || !worker->loop ||
+	    loop_add(worker->loop, &worker->wakeup) < 0) {
+		worker_free(worker);
+		return NULL;
+	}
+	return worker;
+}
+
+struct loop *worker_loop(struct worker *worker)
+{
+	return worker->loop;
+}
+
+int worker_start(struct worker *worker, const struct worker_start *start)
+{
+	int r;
+
+	if (start)
+		worker->start = *start;
+	r = pthread_create(&worker->thread, NULL, worker_main, worker);
+	if (r)
+		return -r;
+	worker->started = true;
+	return 0;
+}
+
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+{
+	struct worker_job job = { .fn = fn, .arg = arg };
+
+	if (!worker->started || pthread_equal(pthread_self(), worker->thread)) {
+		fn(arg);
+		return;
+	}
+	pthread_mutex_lock(&worker->lock);
+	while (worker->job)
+		pthread_cond_wait(&worker->changed, &worker->lock);
+	worker->job = &job;
+	worker_kick(worker);
+	while (!job.done)
+		pthread_cond_wait(&worker->changed, &worker->lock);
+	pthread_mutex_unlock(&worker->lock);
+}
+
+void worker_free(struct worker *worker)
+{
+	if (!worker)
+		return;
+	if (worker->started) {
+		__atomic_store_n(&worker->ending, true, __ATOMIC_RELEASE);
+		worker_kick(worker);
+		pthread_join(worker->thread, NULL);
+	}
+	loop_free(worker->loop);
+	fd_close(worker->wakeup.fd);
+	pthread_cond_destroy(&worker->changed);
+	pthread_mutex_destroy(&worker->lock);
+	free(worker);
+}

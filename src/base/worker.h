@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A queue thread: a loop on a thread of its own that is a member of the quiesce barrier. The devices
+ * that touch guest memory outside a vCPU's thread do it here and nowhere else (invariant 10).
+ * Everything registered on a worker's loop runs on that thread only.
+ */
+
+#include "base/loop.h"
+#include "base/quiesce.h"
+
+struct worker;
+
+/* Called first on the new thread, before it joins the barrier: the sandbox's per-thread step. A negative
+ * errno ends the thread. NULL: nothing to do. */
+struct worker_start {
+	int (*enter)(void *ctx);
+	void *ctx;
+};
+
+/* Makes the worker without starting it: watches may be added to its loop from the maker's thread until
+ * worker_start. `name` (at most 15 bytes) is the thread's. NULL when out of memory or descriptors. */
+struct worker *worker_new(const char *name, const struct clock *clock, struct quiesce *quiesce);
+struct loop *worker_loop(struct worker *worker);
+
+_must_check_ int worker_start(struct worker *worker, const struct worker_start *start);
+
+/* Runs fn(arg) on the worker's thread between two turns and waits for it; on a worker not started (or
+ * the worker's own thread) it runs at once. Not from a holder of the barrier: the worker is parked. */
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
+
+/* Ends the thread after its present turn, joins it, frees. NULL is accepted. */
+void worker_free(struct worker *worker);

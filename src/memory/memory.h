@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Guest RAM and the one door to it. A guest address is a type of its own; every access names address,
+ * length and direction, is checked against overflow, and reaches RAM only: never a device, never a
+ * hole (invariant 1). Every write by us is marked in the dirty log.
+ *
+ * Who may sleep here: any touch of guest RAM may block later (post-copy, epoch protection). vCPU and
+ * queue threads only; never the control loop (invariant 10).
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/macros.h"
+
+/* A guest-physical address. A struct, so that it is never mixed up with a host pointer or a length. */
+typedef struct {
+	uint64_t v;
+} gpa_t;
+
+static inline gpa_t gpa(uint64_t v)
+{
+	return (gpa_t){ v };
+}
+
+enum memory_direction {
+	MEMORY_READ,  /* we read what the guest wrote */
+	MEMORY_WRITE, /* we (or the kernel for us) write: the guest will read it */
+};
+
+enum memory_hugepages { MEMORY_HUGE_OFF, MEMORY_HUGE_THP, MEMORY_HUGE_ON };
+
+#define MEMORY_PAGE_SIZE 4096ULL
+#define MEMORY_BANKS_MAX 4
+
+/* One contiguous piece of RAM. Banks are sorted by address and do not touch each other. */
+struct memory_bank {
+	gpa_t start;
+	uint64_t len;	  /* bytes, a multiple of 2 MiB */
+	uint64_t offset;  /* in the memfd */
+	uint8_t *host;	  /* the mapping */
+};
+
+struct memory_dirty;
+
+struct memory {
+	int fd; /* the memfd; owned */
+	enum memory_hugepages hugepages;
+	size_t n_banks;
+	struct memory_bank banks[MEMORY_BANKS_MAX];
+	uint64_t size;		    /* bytes of RAM in all banks */
+	struct memory_dirty *dirty; /* owned; never NULL */
+};
+
+/*
+ * Makes `size` bytes of RAM (a multiple of 2 MiB, <= LIMIT_MEMORY): below `hole_start` first, the rest
+ * from `hole_end` (normally 4 GiB) upwards. `fd` is a memfd of at least that size whose ownership
+ * passes, or -1 to make one. Errors name --memory.
+ */
+_must_check_ int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
+			       enum memory_hugepages hugepages, int fd, struct memory **ret_memory,
+			       struct error *err);
+void memory_free(struct memory *memory);
+
+/* Copies. -EFAULT when any byte of the range is not RAM; nothing is copied then. Any length. */
+_must_check_ int memory_read(struct memory *memory, gpa_t from, void *buf, size_t len);
+_must_check_ int memory_write(struct memory *memory, gpa_t to, const void *buf, size_t len);
+_must_check_ int memory_fill(struct memory *memory, gpa_t to, uint8_t byte, uint64_t len);
+
+/*
+ * A host pointer to [start, start + len), which must lie in one bank; NULL otherwise. It stays valid as
+ * long as the memory. The content is the guest's to change at any moment: fetch once, then validate the
+ * copy. For MEMORY_WRITE the caller owes memory_mark_dirty after the bytes are there and before the
+ * guest is told.
+ */
+void *memory_at(struct memory *memory, gpa_t start, uint64_t len, enum memory_direction direction);
+
+/* True when all of [start, start + len) is RAM (it may cross banks). */
+bool memory_contains(const struct memory *memory, gpa_t start, uint64_t len);
+
+/* Marks what was written through memory_at. Any thread. The range must be RAM. */
+void memory_mark_dirty(struct memory *memory, gpa_t start, uint64_t len);
+
+/* A range of the memfd that holds data (or may). */
+struct memory_range {
+	gpa_t start;
+	uint64_t len;
+};
+
+/*
+ * The next populated range at or after `from`: 1 and `*ret_range`, or 0 when there is none. Found with
+ * SEEK_DATA on a 4 KiB memfd; on hugetlb (where SEEK_DATA says everything is data) by 2 MiB
+ * page through /proc/self/pagemap. Never reads guest bytes, so it fills no hole.
+ */
+_must_check_ int memory_next_populated(struct memory *memory, gpa_t from,
+				       struct memory_range *ret_range);
