@@ -47,4 +47,4 @@ def _count(case, report):
     elif skipped is not None:
         report.skip(name, skipped.get("message", "no reason given"))
     else:
-        report.ok(name, f"{float(case.get('time', 0)):.1f} s")
+        report.passed += 1      # it was shown when it ended

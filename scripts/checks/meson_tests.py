@@ -4,9 +4,9 @@
 import json
 import os
 import re
+import sys
 
 from checks import process
-from checks.report import say
 
 # How sanitizers are to behave: the first finding ends the program, with a stack.
 ENVIRONMENT = {
@@ -15,7 +15,7 @@ ENVIRONMENT = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 
-_PROGRESS = re.compile(r"^ *\d+/\d+ ")
+_PROGRESS = re.compile(r"^ *(\d+/\d+) ")
 _CASE = re.compile(r"^\[ +(RUN|OK|FAILED|SKIPPED) +\] (\S+)$")
 
 
@@ -31,10 +31,13 @@ def run(suite, directory, report, long, label=""):
 
     def show(line):
         output.append(line)
-        if _PROGRESS.match(line):
-            say(f"  {line.strip()}")
+        found = _PROGRESS.match(line)
+        if found and sys.stdout.isatty():
+            print(f"\r  {found[1]} programs", end="", flush=True)
 
     process.stream(command, show, env=environment)
+    if sys.stdout.isatty():
+        print("\r", end="")
     if not os.path.exists(log):
         report.fail(f"{label}suite {suite} in {directory}/", "\n".join(output))
         return
@@ -47,28 +50,32 @@ def _count(program, label, report):
     name = label + program["name"].rpartition(" / ")[2]
     text = (program.get("stdout") or "") + (program.get("stderr") or "")
     cases = _cases(text)
-    bad = [case for case, result in cases.items() if result not in ("OK", "SKIPPED")]
-    for case, result in cases.items():
+    good = [case for case, (result, _) in cases.items() if result == "OK"]
+    bad = [case for case, (result, _) in cases.items() if result in ("RUN", "FAILED")]
+    for case, (result, reason) in cases.items():
         if result == "SKIPPED":
-            report.skip(f"{name}: {case}", "the host cannot")
+            report.skip(f"{name}: {case}", reason or "the test said so")
     if program["result"] == "SKIP":
         report.skip(name, _last_line(text) or "the program said so")
     elif program["result"] != "OK":
-        report.fail(f"{name} ({program['result'].lower()})", text)
+        report.fail(f"{name}: {' '.join(bad[:1])} ({program['result'].lower()})", text)
         for case in bad[1:]:
             report.fail(f"{name}: {case}", "shown above")
-    good = sum(1 for result in cases.values() if result == "OK")
-    if good or program["result"] == "OK":
-        report.ok(name, f"{max(good, 1)} tests, {program['duration']:.1f} s", max(good, 1))
+    if good or (program["result"] == "OK" and not cases):
+        report.ok(name, f"{len(good) or 1} tests, {program['duration']:.1f} s", len(good) or 1)
 
 
 def _cases(text):
-    """What cmocka says of each case: the last state it was seen in; RUN when it never came back."""
-    cases = {}
+    """What cmocka says of each case: (the last state it was seen in, the line before that).
+
+    A case that never came back stays in RUN.
+    """
+    cases, before = {}, ""
     for line in text.splitlines():
         found = _CASE.match(line)
-        if found and (found[1] == "RUN" or cases.get(found[2]) == "RUN"):
-            cases[found[2]] = found[1]
+        if found and (found[1] == "RUN" or cases.get(found[2], ("",))[0] == "RUN"):
+            cases[found[2]] = (found[1], before)
+        before = "" if found else line.strip()
     return cases
 
 

@@ -17,10 +17,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def adopt_descendants():
     """From here on, a descendant that loses its parent becomes our child, so that it can be found.
 
-    A hang-up or a request to end is turned into the same exception as Ctrl-C: one way out.
+    Hang-ups and requests to end are the same exception as Ctrl-C, also where a shell's background
+    job has Ctrl-C ignored: one way out.
     """
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
 
 
