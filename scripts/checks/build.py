@@ -7,15 +7,13 @@ import shutil
 from checks import process
 from checks.report import say
 
-COVERED = "-fprofile-instr-generate -fcoverage-mapping"
-GUARDED = "-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
-
 # THE table: directory -> environment of the configuration, meson's options.
 BUILDS = {
     "build": ({"CC": "gcc"}, []),
-    "build-asan": ({"CC": "gcc"}, ["-Dsanitize=address"]),
-    "build-tsan": ({"CC": "gcc"}, ["-Dsanitize=thread"]),
-    "build-fuzz": ({"CC": "clang-14", "CFLAGS": f"{COVERED} {GUARDED}"}, ["-Dfuzz=true"]),
+    "build-asan": ({"CC": "gcc"}, ["-Db_sanitize=address,undefined"]),
+    "build-tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread"]),
+    "build-fuzz": ({"CC": "clang-14", "CFLAGS": "-fprofile-instr-generate -fcoverage-mapping"},
+                   ["-Dfuzz=true", "-Db_lundef=false"]),
 }
 
 
@@ -38,7 +36,7 @@ def _configure(directory):
     if os.path.exists(os.path.join(directory, "build.ninja")) and _read(stamp) == wanted:
         return 0, ""
     shutil.rmtree(directory, ignore_errors=True)
-    command = ["meson", "setup", directory, "--werror"] + options
+    command = ["meson", "setup", directory, "-Dwerror=true"] + options
     status, output = process.run(command, env=environment)
     if status == 0:
         with open(stamp, "w", encoding="utf-8") as file:

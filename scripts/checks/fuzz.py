@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fuzz targets: each replays its corpus, runs a while, and covers the parsers that it names.
 
-A target is tests/fuzz/fuzz_NAME.c with a comment line "covers: room/file.c room/other.c" and its
-corpus in tests/fuzz/corpus/NAME/. Coverage is counted over the replayed corpora alone, so that it
+Target queue-reset is tests/fuzz/fuzz_queue_reset.c with a comment line "covers: room/file.c ..." among
+its first 20, a line in tests/fuzz/meson.build, and a corpus in tests/fuzz/corpus/queue-reset/. Coverage is counted over the replayed corpora alone, so that it
 is the same in every run.
 """
 
@@ -36,7 +36,7 @@ def targets(build):
     """The targets, from their sources."""
     found = []
     for path in tree.tracked("tests/fuzz/fuzz_*.c"):
-        name = os.path.basename(path)[len("fuzz_"):-len(".c")]
+        name = os.path.basename(path)[len("fuzz_"):-len(".c")].replace("_", "-")
         covers = [file for line in tree.lines(path)[:20] for match in _COVERS.findall(line)
                   for file in match.split() if file.endswith(".c")]
         found.append(Target(name, f"{build}/tests/fuzz/fuzz-{name}", f"tests/fuzz/corpus/{name}", covers))
@@ -64,7 +64,7 @@ def _replay(target, report, profiles):
     name = f"{target.name}: corpus"
     inputs = len(os.listdir(target.corpus)) if os.path.isdir(target.corpus) else 0
     if not target.covers:
-        report.fail(name, f"tests/fuzz/fuzz_{target.name}.c names no file in a 'covers:' line")
+        report.fail(name, f"its source names no file in a 'covers:' line")
         return False
     if not inputs:
         report.fail(name, f"{target.corpus}/ is empty; scripts/fuzz {target.name} grows one")
