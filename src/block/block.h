@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The disk interface. A `block` is a disk as one piece of software sees it; a back end (raw) talks to the
+ * host, a filter stands on another block and looks the same. Requests go through a `block_queue`, opened
+ * by the thread that will use it; a request completes on that same thread.
+ *
+ *   virtio-blk queue thread -> block_queue (filter) -> block_queue (raw, io_uring) -> host
+ *
+ * Durability: a FLUSH that completed with 0 means that every write completed before it was submitted
+ * survives a power cut (as far as the host's own device keeps its word); a write with `fua` means it of
+ * itself.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/macros.h"
+
+enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
+
+struct block;
+struct block_queue;
+
+/* One request. Owned by the submitter, who keeps it and its buffers in place until `done`. */
+struct block_request {
+	struct list link;  /* for the layer that holds it at the moment */
+	enum block_op op;
+	bool fua;	   /* WRITE, WRITE_ZEROES: durable before `done` */
+	bool unmap;	   /* WRITE_ZEROES: the range may be deallocated */
+	uint64_t offset;   /* bytes, a multiple of the logical block size */
+	uint64_t len;	   /* bytes; the iovec's total for READ and WRITE; 0 for FLUSH */
+	const struct iovec *iov; /* borrowed */
+	unsigned int n_iov;
+	/* Called once, on the queue's thread, never from inside block_submit. 0 or a negative errno. */
+	void (*done)(struct block_request *request, int result);
+	void *layer; /* scratch of the layer that holds it */
+};
+
+struct block_geometry {
+	uint64_t size;		     /* bytes; a multiple of logical_block */
+	uint32_t logical_block;	     /* bytes: 512 or 4096 */
+	uint32_t physical_block;     /* bytes */
+	uint32_t memory_alignment;   /* bytes that buffers must be aligned to */
+	bool readonly;
+	bool rotational;
+	bool can_discard, can_write_zeroes;
+	uint64_t max_discard; /* bytes of one request */
+	uint64_t max_transfer; /* bytes of one READ or WRITE */
+};
+
+struct block_ops {
+	/* Opens a queue whose completions run on `loop`'s thread. `depth`: requests in flight at once. */
+	int (*queue_open)(struct block *block, struct loop *loop, unsigned int depth,
+			  struct block_queue **ret_queue);
+	void (*destroy)(struct block *block);
+};
+
+struct block {
+	const struct block_ops *ops;
+	struct block_geometry geometry;
+};
+
+struct block_queue_ops {
+	/* Takes a checked request; never completes it before returning. More than `depth` in flight is the
+	 * layer's to keep waiting, not an error. */
+	void (*submit)(struct block_queue *queue, struct block_request *request);
+	/* Tells the host about everything submitted since the last kick (batching). */
+	void (*kick)(struct block_queue *queue);
+	/* Closes with nothing in flight. */
+	void (*close)(struct block_queue *queue);
+};
+
+struct block_queue {
+	const struct block_queue_ops *ops;
+	struct block *block;
+};
+
+/* Judges a request against the geometry: 0, -EINVAL (range, alignment, length), -EROFS, -EOPNOTSUPP. */
+_must_check_ int block_check(const struct block *block, const struct block_request *request);
+
+static inline int block_queue_open(struct block *block, struct loop *loop, unsigned int depth,
+				   struct block_queue **ret_queue)
+{
+	return block->ops->queue_open(block, loop, depth, ret_queue);
+}
+
+static inline void block_submit(struct block_queue *queue, struct block_request *request)
+{
+	queue->ops->submit(queue, request);
+}
+
+static inline void block_kick(struct block_queue *queue)
+{
+	queue->ops->kick(queue);
+}
+
+static inline void block_queue_close(struct block_queue *queue)
+{
+	if (queue)
+		queue->ops->close(queue);
+}
+
+/* Frees the block and, for a filter, everything below it. All queues are closed before. */
+static inline void block_free(struct block *block)
+{
+	if (block)
+		block->ops->destroy(block);
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* VM generation ID (Microsoft, "Virtual Machine Generation ID", 2012): 16 bytes in guest RAM whose address the
+ * DSDT tells; a new value and an event say that this VM was restored or cloned. */
+
+#include "bus/device.h"
+#include "memory/memory.h"
+
+_must_check_ int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],
+				struct device **ret_device);

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A byte stream between a console device and the world. The device calls write; the world's side calls
+ * `received` (set by the device) when bytes have come. Both ways are bounded: what does not fit is not
+ * taken, and the other side is told when there is room again.
+ */
+
+#include <stddef.h>
+
+#include "base/macros.h"
+
+struct stream {
+	/* Device -> world. Any thread; takes as much as there is room for and returns the count (>= 0). */
+	size_t (*write)(struct stream *stream, const void *buf, size_t len);
+	/* World -> device: set by the device before the guest runs. Called on the control loop; returns how
+	 * many bytes the device took; the rest is offered again after `ready`. Touches no guest RAM. */
+	size_t (*received)(void *ctx, const void *buf, size_t len);
+	void *ctx;
+	/* Device -> world: the device has room again. Any thread. */
+	void (*ready)(struct stream *stream);
+};

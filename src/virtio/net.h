@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The virtio network device (virtio 1.2, 5.1): one worker per queue pair, checksum and TSO offloads. */
+
+#include "net/net.h"
+#include "virtio/virtio.h"
+
+struct virtio_net_params {
+	unsigned int index;	/* names the device "virtio-net.<index>" */
+	struct net *net;	/* ownership passes on success */
+	uint8_t mac[6];
+	int vhost_fd;		/* /dev/vhost-net, ownership passes on success; -1: packets go through us */
+	int tap_fd;		/* with vhost: the tap behind it, borrowed from `net` */
+};
+
+_must_check_ int virtio_net_new(const struct virtio_host *host,
+				const struct virtio_net_params *params,
+				struct device **ret_device, struct error *err);

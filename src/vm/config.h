@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * What a VM shall be: the plain struct that the one schema (api/schema) decodes options, configuration
+ * files and JSON into, checked as a whole before anything is created. Strings are owned by the struct.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "cpu/model.h"
+#include "memory/memory.h"
+
+enum console_kind { CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_SOCKET };
+enum net_kind { NET_TAP, NET_USER, NET_FD };
+enum dirty_choice { DIRTY_CHOICE_AUTO, DIRTY_CHOICE_BITMAP, DIRTY_CHOICE_RING };
+
+struct cpus_config {
+	uint32_t count; /* 1..LIMIT_VCPUS, running from the start */
+	uint32_t max;	/* count..LIMIT_VCPUS: room for vCPUs that come later */
+	enum cpu_model model;
+};
+
+struct memory_config {
+	uint64_t size; /* bytes, a multiple of 2 MiB, 32 MiB..LIMIT_MEMORY */
+	enum memory_hugepages hugepages;
+	enum dirty_choice dirty;
+};
+
+struct disk_config {
+	char *path;
+	bool readonly;
+	char serial[LIMIT_SERIAL + 1];
+	uint32_t queues; /* 0: one per vCPU, at most LIMIT_QUEUES */
+	bool direct;	 /* O_DIRECT */
+};
+
+struct net_config {
+	enum net_kind kind;
+	char *tap;  /* NET_TAP: interface name */
+	int fd;	    /* NET_FD: an open tap descriptor inherited from the caller */
+	uint8_t mac[6]; /* all zero: made from the VM's name and the device's index */
+	uint32_t queues; /* queue pairs; 0: 1 */
+	bool vhost;
+};
+
+struct vm_config {
+	char name[LIMIT_NAME];
+	char *kernel, *initrd, *cmdline;
+	struct cpus_config cpus;
+	struct memory_config memory;
+	uint32_t n_disks, n_nets;
+	struct disk_config disks[LIMIT_DISKS];
+	struct net_config nets[LIMIT_NETS];
+	enum console_kind console;
+	bool rng;      /* virtio-rng; on by default */
+	bool sandbox;  /* on by default; off only for debugging */
+	bool detach;   /* return once the guest runs */
+};
+
+void vm_config_init(struct vm_config *config); /* the defaults */
+void vm_config_release(struct vm_config *config);
+
+/* Combinations that no single key can judge (too many queues for the vCPUs, initrd without kernel, the
+ * same disk twice, ...). Appends every problem found. */
+void vm_config_check(const struct vm_config *config, struct problems *problems);
