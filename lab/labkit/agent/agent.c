@@ -44,6 +44,7 @@
 #define TOKEN_SIZE 16u
 #define PORTS_MAX 64
 #define GRACE_MS 2000
+#define HANGUP_MS 50
 
 enum frame_type {
 	FRAME_NOTHING,
@@ -100,6 +101,23 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+/*
+ * Data and "a client came" or "it left" reach the machine by different queues, in any order: what
+ * the next client sends may be here before the last one is known to have left. Only a port that
+ * stays hung up has no client.
+ */
+static bool port_is_left(int port)
+{
+	for (int i = 0; i < HANGUP_MS / 10; i++) {
+		struct pollfd now = { .fd = port };
+
+		if (poll(&now, 1, 0) == 0 || !(now.revents & POLLHUP))
+			return false;
+		poll(NULL, 0, 10);
+	}
+	return true;
+}
+
 static int port_write(struct session *s, const void *data, size_t size)
 {
 	const uint8_t *at = data;
@@ -115,7 +133,7 @@ static int port_write(struct session *s, const void *data, size_t size)
 		}
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return -errno;
-		if (poll(&wait, 1, -1) > 0 && (wait.revents & POLLHUP))
+		if (poll(&wait, 1, -1) > 0 && (wait.revents & POLLHUP) && port_is_left(s->port))
 			return -EPIPE;
 	}
 	return 0;
@@ -483,7 +501,7 @@ static void session_receive(struct session *s)
 	if (n > 0)
 		s->have += (size_t)n;
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		s->over = true;
+		s->over = port_is_left(s->port);
 }
 
 /* From the first byte of a client until it leaves. */
@@ -507,7 +525,7 @@ static void session_run(struct session *s)
 		if (fds[0].revents & POLLIN)
 			session_receive(s);
 		else if (fds[0].revents & (POLLHUP | POLLERR))
-			s->over = true;
+			s->over = port_is_left(s->port);
 		if (fds[2].revents)
 			relay_output(s, &s->out, FRAME_STDOUT, CHUNK_MAX);
 		if (fds[3].revents)
@@ -519,8 +537,8 @@ static void session_run(struct session *s)
 }
 
 /*
- * A port without a client always polls as hung up, so the wait for the next client is
- * edge-triggered: the kernel wakes the port's queue when one connects.
+ * A port without a client always polls as readable and hung up, so the wait for the next client
+ * is edge-triggered: the kernel wakes the port's queue when one connects.
  */
 static void __attribute__((noreturn)) port_serve(const char *path)
 {
@@ -539,8 +557,6 @@ static void __attribute__((noreturn)) port_serve(const char *path)
 
 		if (poll(&now, 1, 0) > 0 && !(now.revents & POLLHUP))
 			session_run(s);
-		else if (now.revents & POLLIN)
-			(void)!read(s->port, s->data, sizeof(s->data));
 		else
 			epoll_wait(epoll, &event, 1, -1);
 	}

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small guests: a Debian kernel and busybox in an initramfs; they boot in seconds."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from .. import cache
+from ..initramfs import Initramfs
+from ..kernels import kernel
+from ..packages import AMD64, I386
+
+INIT = Path(__file__).parent / "tiny-init"
+MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
+           "virtio_balloon", "evdev", "button"]
+TOOLS = ["fio", "stress-ng", "iperf3"]
+NO_LIBRARY_OF_A_TOOL = ("dpkg", "debconf", "perl-base", "tar", "init-system-helpers")
+
+
+def applets(busybox):
+    text = subprocess.run([str(busybox), "--list"], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
+    return [name for name in text.split() if name != "busybox"]
+
+
+def skeleton(busybox, debian, names):
+    archive = Initramfs()
+    for name in ("dev", "proc", "sys", "etc", "root", "sbin", "run", "tmp", "mnt"):
+        archive.folder(name)
+    archive.device("dev/console", 5, 1)
+    archive.file("bin/busybox", busybox, 0o755)
+    for name in names:
+        archive.link(f"bin/{name}", "busybox")
+    archive.file("init", INIT, 0o755)
+    archive.file("etc/passwd", "root::0:0:root:/root:/bin/sh\n")
+    archive.file("etc/group", "root:x:0:\n")
+    archive.modules(debian, MODULES)
+    return archive
+
+
+def needed_files(root, programs):
+    """The programs and the libraries that they load, as paths under root."""
+    found, queue = {}, list(programs)
+    folders = [root / "usr/lib/x86_64-linux-gnu", root / "lib/x86_64-linux-gnu"]
+    while queue:
+        path = queue.pop()
+        name = path.relative_to(root)
+        if name in found:
+            continue
+        found[name] = path
+        dynamic = subprocess.run(["objdump", "-p", str(path.resolve())], check=True, text=True,
+                                 stdout=subprocess.PIPE).stdout
+        for line in dynamic.splitlines():
+            words = line.split()
+            if words[:1] == ["NEEDED"]:
+                queue += [f / words[1] for f in folders if (f / words[1]).exists()][:1]
+    return found
+
+
+def add_tools(archive, root):
+    programs = [root / "usr/bin" / name for name in TOOLS]
+    for name, path in needed_files(root, programs).items():
+        archive.file(name, Path(os.path.realpath(path)), 0o755)
+    loader = "lib64/ld-linux-x86-64.so.2"
+    archive.file(loader, Path(os.path.realpath(root / "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")),
+                 0o755)
+
+
+def _build(name, debian, busybox, extra=None):
+    def build(folder):
+        archive = skeleton(busybox, debian, applets(busybox))
+        if extra:
+            add_tools(archive, extra)
+        archive.write(folder / "initrd")
+        (folder / "kernel").write_bytes(debian.image.read_bytes())
+
+    inputs = ["1", INIT, Path(__file__), Path(__file__).parents[1] / "initramfs.py",
+              str(debian.folder), str(busybox), str(extra), *MODULES]
+    folder = cache.built(f"guest-{name}", inputs, build)
+    return {"kernel": folder / "kernel", "initrd": folder / "initrd"}
+
+
+def tiny():
+    busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
+    return _build("tiny", kernel("linux-image-cloud-amd64"), busybox)
+
+
+def tools():
+    busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
+    packages = [p for p in AMD64.closure(TOOLS) if p not in NO_LIBRARY_OF_A_TOOL]
+    return _build("tools", kernel("linux-image-cloud-amd64"), busybox, AMD64.files(packages))
+
+
+def tiny32():
+    busybox = I386.files(["busybox-static"]) / "bin/busybox"
+    return _build("tiny32", kernel("linux-image-686", I386), busybox)
