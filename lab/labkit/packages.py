@@ -130,8 +130,15 @@ class ForeignArchive(Archive):
         (own / "status").touch()
         with cache.locked(own / "lock"):
             if not (own / "ready").exists():
-                self._apt("apt-get", "update", "-q")
+                self._update()
                 (own / "ready").touch()
+
+    def _update(self):
+        """Sources that lack this architecture may fail, if Debian's own do not."""
+        try:
+            self._apt("apt-get", "update", "-q")
+        except LabError:
+            self._versions(["busybox-static"])
 
 
 AMD64 = Archive("amd64")

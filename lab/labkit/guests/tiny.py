@@ -13,6 +13,7 @@ from ..packages import AMD64, I386
 INIT = Path(__file__).parent / "tiny-init"
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
            "virtio_balloon", "evdev", "button"]
+LIBRARIES = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph"]
 TOOLS = ["fio", "stress-ng", "iperf3"]
 NO_LIBRARY_OF_A_TOOL = ("dpkg", "debconf", "perl-base", "tar", "init-system-helpers")
 
@@ -41,7 +42,7 @@ def skeleton(busybox, debian, names):
 def needed_files(root, programs):
     """The programs and the libraries that they load, as paths under root."""
     found, queue = {}, list(programs)
-    folders = [root / "usr/lib/x86_64-linux-gnu", root / "lib/x86_64-linux-gnu"]
+    folders = [root / folder for folder in LIBRARIES]
     while queue:
         path = queue.pop()
         name = path.relative_to(root)
@@ -61,6 +62,7 @@ def add_tools(archive, root):
     programs = [root / "usr/bin" / name for name in TOOLS]
     for name, path in needed_files(root, programs).items():
         archive.file(name, Path(os.path.realpath(path)), 0o755)
+    archive.file("etc/environment", f"LD_LIBRARY_PATH={':'.join('/' + f for f in LIBRARIES)}\n")
     loader = "lib64/ld-linux-x86-64.so.2"
     archive.file(loader, Path(os.path.realpath(root / "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")),
                  0o755)
