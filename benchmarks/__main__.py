@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""./bench [--runs N] [--list] [NAME...]: prepares, measures in pairs, prints one line for each."""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+
+from checks import build, process
+from checks.report import Report
+
+from benchmarks import boot, disk, exits, frame, many, net      # noqa: F401: they fill the table
+
+
+def main():
+    arguments = _arguments()
+    if arguments.list:
+        for benchmark in frame.TABLE:
+            peer = f"beside {benchmark.peer.name}" if benchmark.peer else ""
+            print(f"{benchmark.name:18} {benchmark.goal_text():10} {benchmark.about} {peer}".rstrip())
+        return 0
+    try:
+        chosen = frame.chosen(arguments.names)
+    except KeyError as unknown:
+        print(f"./bench: no benchmark {unknown}; ./bench --list names them", file=sys.stderr)
+        return 2
+    process.adopt_descendants()
+    try:
+        return _measure(chosen, arguments.runs)
+    except KeyboardInterrupt:
+        frame.progress("interrupted; ending what runs")
+        return 130
+    finally:
+        process.sweep()
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(
+        prog="./bench", description="Measures each promise beside a peer, in the same lab machine.")
+    parser.add_argument("--runs", type=int, metavar="N", help="pairs of runs (default: each its own)")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and end")
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help="boot.time, or boot for all of that group (default: all)")
+    return parser.parse_args()
+
+
+def _measure(chosen, runs):
+    subprocess.run(["scripts/dependencies", "bench"], check=True, stdout=sys.stderr)
+    with contextlib.redirect_stdout(sys.stderr):
+        if not build.make("build", Report()):
+            return 1
+    from benchmarks.stage import Stage      # labkit may need what was just installed
+    failed = False
+    with Stage() as stage:
+        for benchmark in chosen:
+            failed |= not _one(benchmark, stage, runs)
+    return 1 if failed else 0
+
+
+def _one(benchmark, stage, runs):
+    """One that fails does not take the others with it: its line says why."""
+    try:
+        frame.emit(frame.run(benchmark, stage, runs))
+        return True
+    except Exception as error:      # whatever a monitor, a guest or the lab came to
+        frame.emit({"bench": benchmark.name, "error": str(error)})
+        return False
+
+
+sys.exit(main())
