@@ -16,13 +16,15 @@
 struct irqchip;
 
 #define IRQCHIP_LINES 24
+#define IRQCHIP_IOAPIC_BASE 0xfec00000ULL /* 82093AA data sheet, 3.0: the power-on place */
 
 struct irqchip_host {
 	struct msi_sink msi;
 	/* The PIC's output changed (any thread, irqchip lock held): kick the boot vCPU to look. */
 	void (*pic_changed)(void *ctx, bool asserted);
-	/* The IOAPIC's redirection table changed (irqchip lock held): KVM must know which vectors need an EOI
-	 * exit and where irqfds lead (KVM_SET_GSI_ROUTING). `messages[i].address` 0: input masked. May be NULL. */
+	/* Where the IOAPIC's inputs lead has changed (irqchip lock held): KVM must know which vectors need an
+	 * EOI exit and where irqfds lead (KVM_SET_GSI_ROUTING). `messages[i].address` 0: nowhere, the input is
+	 * masked; but a masked level-triggered one whose EOI is still owed stays listed. May be NULL. */
 	void (*routes_changed)(void *ctx, const struct msi_message messages[IRQCHIP_LINES]);
 	void *ctx;
 };
@@ -31,13 +33,16 @@ _must_check_ int irqchip_new(struct bus *bus, const struct irqchip_host *host,
 			     struct irqchip **ret_irqchip);
 struct device *irqchip_device(struct irqchip *irqchip);
 
-/* An input for a device; `gsi` 0..23 (0..15 also reach the PICs; GSI 0 is the PIT: IOAPIC input 2, as MADT's
- * override says). Borrowed by the device. */
+/* An input for a device; `gsi` 0..23 (0..15 also reach the PICs). GSI 0 is the PIT: PIC input 0 and IOAPIC
+ * input 2, as MADT's override says; so GSI 2, the PICs' own cascade, is connected to nothing, and so is
+ * any number above 23. Value to keep; lives as long as the irqchip. */
 struct irq_line irqchip_line(struct irqchip *irqchip, uint32_t gsi);
 
 /* vCPU thread: a LAPIC finished the level-triggered `vector`. */
 void irqchip_eoi(struct irqchip *irqchip, uint8_t vector);
 
-/* Boot vCPU's thread: whether the PIC asks, and the vector (acknowledging it). -1: nothing. */
+/* Boot vCPU's thread, before entering the guest: whether the PIC asks (INTR). Cheap while it does not. */
 bool irqchip_pic_pending(struct irqchip *irqchip);
+/* Boot vCPU's thread: the INTA cycle; returns the vector (0..255). After irqchip_pic_pending said yes it always
+ * gives one: the spurious vector 7 when the request has gone since. -1: nothing was asked for. */
 int irqchip_pic_acknowledge(struct irqchip *irqchip);

@@ -7,6 +7,7 @@
  * the general event device's status port, which names what happened (vCPU changed, VM generation changed).
  */
 
+#include "base/loop.h"
 #include "bus/bus.h"
 #include "bus/device.h"
 #include "bus/irq.h"
@@ -29,9 +30,15 @@ struct power_host {
 #define POWER_PM1_CONTROL 4
 #define POWER_PM_TIMER 8
 #define POWER_SLEEP_TYPE_S5 5
+#define POWER_PM_TIMER_BITS 32 /* FADT: TMR_VAL_EXT is set */
+#define POWER_PM_LEN 12
+#define POWER_GED_LEN 4
 
-_must_check_ int power_new(struct bus *bus, const struct clock *clock, const struct irq_line *sci,
-			   const struct power_host *host, struct device **ret_device);
+/* On `loop`'s clock (the control thread's). `sci`: the fixed events' line, `ged`: the event device's; both level,
+ * asserted until the guest has cleared what they tell. The lines and `host` are copied. */
+_must_check_ int power_new(struct bus *bus, struct loop *loop, const struct irq_line *sci,
+			   const struct irq_line *ged, const struct power_host *host,
+			   struct device **ret_device);
 /* Control thread. Presses the ACPI power button: false when the guest has not enabled it (yet). */
 bool power_press_button(struct device *device);
 /* Control thread: raises the event device with `bits`. */

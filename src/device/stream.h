@@ -17,7 +17,10 @@ struct stream {
 	/* World -> device: set by the device before the guest runs. Called on the control loop; returns how
 	 * many bytes the device took; the rest is offered again after `ready`. Touches no guest RAM. */
 	size_t (*received)(void *ctx, const void *buf, size_t len);
-	void *ctx;
-	/* Device -> world: the device has room again. Any thread. */
+	/* World -> device: set by the device (or NULL: it does not care). Called on the control loop, never
+	 * from inside `write`, when there is room again after `write` took less than it was given. */
+	void (*writable)(void *ctx);
+	void *ctx; /* of received and writable */
+	/* Device -> world: the device has room again. Any thread, the device's lock held: only posts. */
 	void (*ready)(struct stream *stream);
 };

@@ -60,3 +60,4 @@
 #define GSI_SERIAL1 4
 #define GSI_RTC 8
 #define GSI_SCI 9
+#define GSI_GED 10
