@@ -15,13 +15,13 @@
 /* Exit statuses of every program here; the manual page repeats this table. */
 enum exit_status {
 	EXIT_STATUS_OK = 0,
-	EXIT_STATUS_FAILED = 1,	     /* something else went wrong while running */
-	EXIT_STATUS_USAGE = 2,	     /* command line or configuration: an unknown key, a wrong value */
-	EXIT_STATUS_HOST = 3,	     /* the host lacks something: /dev/kvm, a right, memory */
-	EXIT_STATUS_RESOURCE = 4,    /* a named file, disk, tap or image cannot be used */
-	EXIT_STATUS_BUSY = 5,	     /* the name or a disk is in use by another VM */
-	EXIT_STATUS_NOT_FOUND = 6,   /* no such VM */
-	EXIT_STATUS_GUEST = 7,	     /* the guest failed: triple fault, an unbootable kernel */
+	EXIT_STATUS_FAILED = 1,	  /* something else went wrong while running */
+	EXIT_STATUS_USAGE = 2,	  /* command line or configuration: an unknown key, a wrong value */
+	EXIT_STATUS_HOST = 3,	  /* the host lacks something: /dev/kvm, a right, memory */
+	EXIT_STATUS_RESOURCE = 4, /* a named file, disk, tap or image cannot be used */
+	EXIT_STATUS_BUSY = 5,	  /* the name or a disk is in use by another VM */
+	EXIT_STATUS_NOT_FOUND = 6, /* no such VM */
+	EXIT_STATUS_GUEST = 7,	   /* the guest failed: triple fault, an unbootable kernel */
 };
 
 #define ERROR_MESSAGE_MAX 512

@@ -8,22 +8,22 @@
 
 #include "base/macros.h"
 
-#define LIMIT_VCPUS 64		      /* vCPUs of one VM, those that may come later included */
-#define LIMIT_MEMORY GIB(1024)	      /* guest RAM */
-#define LIMIT_DISKS 24		      /* of one VM; the PCI bus has 32 slots */
-#define LIMIT_NETS 8		      /* network devices of one VM */
-#define LIMIT_QUEUES 16		      /* queues of one block device, queue pairs of one network device */
-#define LIMIT_QUEUE_SIZE 1024	      /* descriptors in a virtqueue; virtio 1.2, 2.7: at most 32768 */
-#define LIMIT_NAME 64		      /* bytes of a VM's name with the NUL */
-#define LIMIT_SERIAL 20		      /* bytes of a disk's serial; virtio 1.2, 5.2.6 */
-#define LIMIT_CONFIG_FILE MIB(1)      /* bytes of a configuration file */
-#define LIMIT_CMDLINE 4096	      /* bytes of a kernel command line with the NUL */
-#define LIMIT_KERNEL GIB(1)	      /* bytes of a kernel image */
-#define LIMIT_INITRD GIB(2)	      /* bytes of an initial RAM disk */
-#define LIMIT_REQUEST KIB(64)	      /* bytes of one JSON request line on the VM's socket */
-#define LIMIT_CLIENTS 16	      /* clients at once on the VM's socket */
-#define LIMIT_STATE_SECTION MIB(16)   /* bytes of one device's saved state */
-#define LIMIT_STATE_NAME 64	      /* bytes of a section's or field's name */
-#define LIMIT_BUS_REGIONS 512	      /* address ranges claimed by devices */
-#define LIMIT_DOORBELLS 1024	      /* ioeventfds */
-#define LIMIT_DESCRIPTORS_SENT 16     /* descriptors in one message between our processes */
+#define LIMIT_VCPUS 64		 /* vCPUs of one VM, those that may come later included */
+#define LIMIT_MEMORY GIB(1024)	 /* guest RAM */
+#define LIMIT_DISKS 24		 /* of one VM; the PCI bus has 32 slots */
+#define LIMIT_NETS 8		 /* network devices of one VM */
+#define LIMIT_QUEUES 16		 /* queues of one block device, queue pairs of one network device */
+#define LIMIT_QUEUE_SIZE 1024	 /* descriptors in a virtqueue; virtio 1.2, 2.7: at most 32768 */
+#define LIMIT_NAME 64		 /* bytes of a VM's name with the NUL */
+#define LIMIT_SERIAL 20		 /* bytes of a disk's serial; virtio 1.2, 5.2.6 */
+#define LIMIT_CONFIG_FILE MIB(1) /* bytes of a configuration file */
+#define LIMIT_CMDLINE 4096	 /* bytes of a kernel command line with the NUL */
+#define LIMIT_KERNEL GIB(1)	 /* bytes of a kernel image */
+#define LIMIT_INITRD GIB(2)	 /* bytes of an initial RAM disk */
+#define LIMIT_REQUEST KIB(64)	 /* bytes of one JSON request line on the VM's socket */
+#define LIMIT_CLIENTS 16	 /* clients at once on the VM's socket */
+#define LIMIT_STATE_SECTION MIB(16) /* bytes of one device's saved state */
+#define LIMIT_STATE_NAME 64	    /* bytes of a section's or field's name */
+#define LIMIT_BUS_REGIONS 512	    /* address ranges claimed by devices */
+#define LIMIT_DOORBELLS 1024	    /* ioeventfds */
+#define LIMIT_DESCRIPTORS_SENT 16   /* descriptors in one message between our processes */

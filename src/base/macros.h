@@ -11,7 +11,7 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The object that contains `member`, from a pointer to the member. */
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -25,9 +25,9 @@
 #define NSEC_PER_SEC 1000000000ULL
 
 /* `align` is a power of two. ALIGN_UP can overflow near UINT64_MAX: check untrusted input first. */
-#define ALIGN_DOWN(x, align) ((x) & ~((uint64_t)(align) - 1))
-#define ALIGN_UP(x, align) (((x) + (uint64_t)(align) - 1) & ~((uint64_t)(align) - 1))
-#define IS_ALIGNED(x, align) (((x) & ((uint64_t)(align) - 1)) == 0)
+#define ALIGN_DOWN(x, align) ((x) & ~((uint64_t)(align)-1))
+#define ALIGN_UP(x, align) (((x) + (uint64_t)(align)-1) & ~((uint64_t)(align)-1))
+#define IS_ALIGNED(x, align) (((x) & ((uint64_t)(align)-1)) == 0)
 
 /* True when [start, start + len) lies inside [0, limit), without overflow on any input. */
 static inline int range_fits(uint64_t start, uint64_t len, uint64_t limit)

@@ -26,7 +26,7 @@ struct quiesce {
 	/* under `lock` */
 	struct list members;
 	unsigned int n_members, n_parked;
-	unsigned int depth;    /* holders: quiesce_begin nests */
+	unsigned int depth; /* holders: quiesce_begin nests */
 	unsigned int work_serial;
 	unsigned int work_left;
 	void (*work)(void *member, void *arg);
@@ -37,9 +37,9 @@ struct quiesce {
 /* One thread that may write guest memory. Lives in the thread's own object. */
 struct quiesce_member {
 	struct list link;
-	void *owner;			   /* handed to work functions */
-	void (*kick)(void *owner);	   /* makes the thread reach its quiesce_point soon; any thread */
-	unsigned int work_done; /* serial of the last work done; under the barrier's lock */
+	void *owner;		   /* handed to work functions */
+	void (*kick)(void *owner); /* makes the thread reach its quiesce_point soon; any thread */
+	unsigned int work_done;	   /* serial of the last work done; under the barrier's lock */
 };
 
 void quiesce_init(struct quiesce *q);

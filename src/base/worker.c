@@ -90,8 +90,7 @@ struct worker *worker_new(const char *name, const struct clock *clock, struct qu
 		.ready = wakeup_ready,
 	};
 	worker->loop = loop_new(clock);
-	if (worker->wakeup.fd < 0 || !worker->loop ||
-	    loop_add(worker->loop, &worker->wakeup) < 0) {
+	if (worker->wakeup.fd < 0 || !worker->loop || loop_add(worker->loop, &worker->wakeup) < 0) {
 		worker_free(worker);
 		return NULL;
 	}

@@ -28,14 +28,14 @@ struct bus_region;
 struct bus_access {
 	enum bus_space space;
 	bool write;
-	bool nested;	     /* caused by the handler of another access */
-	uint8_t size;	     /* bytes: 1, 2, 4, 8 */
-	uint32_t vcpu;	     /* index of the vCPU; BUS_NO_VCPU for an access from elsewhere */
-	uint32_t repeat;     /* element of a REP string access, from 0 */
-	uint64_t address;    /* port, guest-physical address, or (bdf << 12 | register) */
-	uint64_t data;	     /* written value, or the answer; the low `size` bytes count */
+	bool nested;	  /* caused by the handler of another access */
+	uint8_t size;	  /* bytes: 1, 2, 4, 8 */
+	uint32_t vcpu;	  /* index of the vCPU; BUS_NO_VCPU for an access from elsewhere */
+	uint32_t repeat;  /* element of a REP string access, from 0 */
+	uint64_t address; /* port, guest-physical address, or (bdf << 12 | register) */
+	uint64_t data;	  /* written value, or the answer; the low `size` bytes count */
 	const struct bus_region *region; /* who answers; NULL when nobody claims the address */
-	void *exit;	     /* the vCPU's exit information, for taps that know the type (struct vcpu_exit) */
+	void *exit; /* the vCPU's exit information, for taps that know the type (struct vcpu_exit) */
 };
 #define BUS_NO_VCPU UINT32_MAX
 

@@ -37,12 +37,12 @@ struct device_ops {
 };
 
 struct device {
-	struct list link;   /* on the board */
-	char name[32];	    /* unique on the board: "serial", "virtio-blk.0"; the state section's name */
+	struct list link; /* on the board */
+	char name[32]; /* unique on the board: "serial", "virtio-blk.0"; the state section's name */
 	const struct device_ops *ops;
-	pthread_mutex_t lock;		   /* guards *state and the registers */
-	const struct state_table *table;   /* NULL: nothing to save */
-	void *state;			   /* the struct that `table` describes; inside the device */
+	pthread_mutex_t lock;		 /* guards *state and the registers */
+	const struct state_table *table; /* NULL: nothing to save */
+	void *state;			 /* the struct that `table` describes; inside the device */
 	bool touched; /* atomic: the guest or the host changed it since the last save (epochs) */
 };
 

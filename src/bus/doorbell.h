@@ -16,10 +16,10 @@ struct doorbell {
 	enum bus_space space; /* BUS_PIO or BUS_MMIO */
 	uint64_t address;
 	uint8_t size;
-	bool match;	/* ring only when the written value equals `value` */
+	bool match; /* ring only when the written value equals `value` */
 	uint32_t value;
-	int event;	/* eventfd; borrowed */
-	bool armed;	/* known to KVM at this moment */
+	int event;  /* eventfd; borrowed */
+	bool armed; /* known to KVM at this moment */
 };
 
 struct doorbells;

@@ -8,7 +8,8 @@
 
 /* One input of the interrupt controllers. Provided by the board; the device borrows it. */
 struct irq_line {
-	void (*set)(void *ctx, uint32_t gsi, bool level); /* any thread; takes the controller's lock */
+	void (*set)(void *ctx, uint32_t gsi,
+		    bool level); /* any thread; takes the controller's lock */
 	void *ctx;
 	uint32_t gsi;
 };

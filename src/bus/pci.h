@@ -28,8 +28,8 @@ struct pci_bar {
 };
 
 struct pci_ops {
-	/* Configuration registers with side effects: called after the stored bytes changed, under
-	 * device.lock. NULL: none. */
+	/* Called after the stored bytes changed and BARs were mapped where they say (bars[i].mapped and
+	 * bars[i].region.base are true then), under device.lock. NULL: none. */
 	void (*config_written)(struct pci_function *function, unsigned int offset,
 			       unsigned int size);
 	/* Called before stored bytes are returned (registers that are computed). NULL: none. */
@@ -58,12 +58,13 @@ struct pci_function {
 	const struct pci_ops *ops;
 	uint16_t bdf; /* bus << 8 | slot << 3 | function */
 	struct pci_state *state;
-	uint8_t writable[PCI_CONFIG_SIZE];     /* which stored bits the guest may change */
+	uint8_t writable[PCI_CONFIG_SIZE]; /* which stored bits the guest may change */
 	struct pci_bar bars[PCI_BARS];
-	unsigned int msix_bar;		       /* BAR with the table at 0 and the PBA after it */
-	struct bus_region msix_region;
-	uint16_t msix_cap;		       /* offset of the capability, 0: none */
-	struct bus_region config_region;       /* in BUS_PCI */
+	uint8_t power_on[PCI_CONFIG_SIZE]; /* configuration space as plugged: what reset restores */
+	pthread_mutex_t msix_lock;	   /* guards state->msix*; after device.lock */
+	uint8_t next_cap;		   /* where the next capability goes */
+	uint16_t msix_cap;		   /* offset of the capability, 0: none */
+	struct bus_region config_region;   /* in BUS_PCI */
 };
 
 struct pci_identity {
@@ -87,16 +88,17 @@ void pci_set_bar(struct pci_function *function, unsigned int index, uint64_t siz
 		 const struct bus_region *region);
 
 /* Adds MSI-X with `vectors` (1..PCI_MSIX_MAX) whose table and PBA fill BAR `bar` (made here). */
-_must_check_ int pci_add_msix(struct pci_function *function, unsigned int vectors, unsigned int bar);
+_must_check_ int pci_add_msix(struct pci_function *function, unsigned int vectors,
+			      unsigned int bar);
 
-/* Sends vector `vector`, or marks it pending while masked. device.lock need not be held. */
+/* Sends vector `vector`, or marks it pending while masked. Any thread, with or without device.lock. */
 void pci_msix_notify(struct pci_function *function, unsigned int vector);
 bool pci_msix_enabled(const struct pci_function *function);
 
 struct pci_windows {
-	uint64_t ecam_base;		    /* 256 MiB of ECAM when 256 buses; here one bus: 1 MiB */
-	uint64_t mmio32_base, mmio32_len;   /* BARs below 4 GiB */
-	uint64_t mmio64_base, mmio64_len;   /* BARs above RAM */
+	uint64_t ecam_base;		  /* 256 MiB of ECAM when 256 buses; here one bus: 1 MiB */
+	uint64_t mmio32_base, mmio32_len; /* BARs below 4 GiB */
+	uint64_t mmio64_base, mmio64_len; /* BARs above RAM */
 	uint16_t io_base, io_len;
 };
 

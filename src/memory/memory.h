@@ -40,9 +40,9 @@ enum memory_hugepages { MEMORY_HUGE_OFF, MEMORY_HUGE_THP, MEMORY_HUGE_ON };
 /* One contiguous piece of RAM. Banks are sorted by address and do not touch each other. */
 struct memory_bank {
 	gpa_t start;
-	uint64_t len;	  /* bytes, a multiple of 2 MiB */
-	uint64_t offset;  /* in the memfd */
-	uint8_t *host;	  /* the mapping */
+	uint64_t len;	 /* bytes, a multiple of 2 MiB */
+	uint64_t offset; /* in the memfd */
+	uint8_t *host;	 /* the mapping */
 };
 
 struct memory_dirty;

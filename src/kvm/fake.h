@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A KVM without a kernel, for tests and instruction counts: registers are stored and given back, exits come
+ * from a script, messages are counted. It has the capabilities that the code here asks for.
+ */
+
+#include "kvm/kvm.h"
+
+/* One scripted exit. `fill` writes the run page before kvm_vcpu_run returns; `then` (may be NULL) looks at the
+ * answer when the vCPU enters again. */
+struct kvm_fake_exit {
+	void (*fill)(struct kvm_run *run, void *ctx);
+	void (*then)(const struct kvm_run *run, void *ctx);
+	void *ctx;
+	uint64_t times; /* repeats; 0 counts as 1 */
+};
+
+/* Gives the vCPU its script (borrowed). When it is used up, running waits for immediate_exit (polling each
+ * millisecond) and gives -EINTR. Before the vCPU's thread starts. */
+void kvm_fake_script(struct kvm_vcpu *vcpu, const struct kvm_fake_exit *exits, size_t count);
+/* Whether the script is used up. Any thread. */
+bool kvm_fake_script_done(const struct kvm_vcpu *vcpu);
+
+/* Marks a page as written by the guest in the fake's dirty log. */
+void kvm_fake_dirty(struct kvm_vm *vm, uint32_t slot, uint64_t page);
+
+/* Messages signalled so far, and the last one. */
+uint64_t kvm_fake_msi_count(struct kvm_vm *vm, struct kvm_msi *ret_last);
+
+/* Makes the next calls of kvm_vm_get_dirty_log fail with `error` (a negative errno; 0: succeed again). */
+void kvm_fake_fail_dirty_log(struct kvm_vm *vm, int error);

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+#include "memory/dirty_internal.h"
+
+#define BANK_ALIGN MIB(2)
+
+static int make_memfd(uint64_t size, enum memory_hugepages hugepages, struct error *err)
+{
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd;
+
+	if (hugepages == MEMORY_HUGE_ON)
+		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+	fd = memfd_create("guest-ram", flags);
+	if (fd < 0)
+		return error_set(err, -errno, EXIT_STATUS_HOST,
+				 "--memory: cannot make guest memory: %s%s", strerror(errno),
+				 hugepages == MEMORY_HUGE_ON
+					 ? "; use hugepages=off, or a kernel with hugetlbfs"
+					 : "");
+	if (ftruncate(fd, (off_t)size) < 0) {
+		int r = error_set(err, -errno, EXIT_STATUS_HOST,
+				  "--memory: cannot size guest memory: %s", strerror(errno));
+
+		fd_close(fd);
+		return r;
+	}
+	/* Nobody who is handed the memfd can cut it under us (SIGBUS). */
+	(void)!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
+	return fd;
+}
+
+static int map_bank(struct memory *memory, struct memory_bank *bank, struct error *err)
+{
+	void *host = mmap(NULL, bank->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			  memory->fd, (off_t)bank->offset);
+
+	if (host == MAP_FAILED)
+		return error_set(err, -errno, EXIT_STATUS_HOST,
+				 "--memory: cannot map %llu MiB: %s%s",
+				 (unsigned long long)(bank->len >> 20), strerror(errno),
+				 memory->hugepages == MEMORY_HUGE_ON
+					 ? "; free huge pages: /proc/sys/vm/nr_hugepages"
+					 : "");
+	bank->host = host;
+	/* Advice only: a kernel without THP for shmem (shmem_enabled=never) gives 4 KiB pages. */
+	if (memory->hugepages == MEMORY_HUGE_THP)
+		(void)!madvise(host, bank->len, MADV_HUGEPAGE);
+	/* A core dump of the monitor does not hold the guest's secrets. */
+	(void)!madvise(host, bank->len, MADV_DONTDUMP);
+	return 0;
+}
+
+static int check_existing(int fd, uint64_t size, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return error_set(err, -errno, EXIT_STATUS_FAILED, "guest memory: %s",
+				 strerror(errno));
+	if ((uint64_t)st.st_size < size)
+		return error_set(err, -EINVAL, EXIT_STATUS_FAILED,
+				 "guest memory: the descriptor given is smaller than --memory");
+	return fd;
+}
+
+static void lay_out_banks(struct memory *memory, uint64_t hole_start, uint64_t hole_end)
+{
+	uint64_t low = MIN(memory->size, hole_start);
+
+	memory->banks[0] = (struct memory_bank){ .start = gpa(0), .len = low };
+	memory->n_banks = 1;
+	if (memory->size > low) {
+		memory->banks[1] = (struct memory_bank){
+			.start = gpa(hole_end),
+			.len = memory->size - low,
+			.offset = low,
+		};
+		memory->n_banks = 2;
+	}
+}
+
+int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
+		  enum memory_hugepages hugepages, int fd, struct memory **ret_memory,
+		  struct error *err)
+{
+	_cleanup_(fd_closep) int owned = fd;
+	struct memory *memory;
+	int r;
+
+	if (size == 0 || size > LIMIT_MEMORY || !IS_ALIGNED(size, BANK_ALIGN))
+		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+				 "--memory: must be a multiple of 2 MiB, at most %llu GiB",
+				 (unsigned long long)(LIMIT_MEMORY >> 30));
+	owned = owned < 0 ? make_memfd(size, hugepages, err) : check_existing(owned, size, err);
+	if (owned < 0)
+		return owned;
+	memory = calloc(1, sizeof(*memory));
+	if (!memory)
+		return -ENOMEM;
+	memory->fd = TAKE_FD(owned);
+	memory->size = size;
+	memory->hugepages = hugepages;
+	lay_out_banks(memory, hole_start, hole_end);
+	r = memory_dirty_new(memory, &memory->dirty);
+	for (size_t i = 0; r == 0 && i < memory->n_banks; i++)
+		r = map_bank(memory, &memory->banks[i], err);
+	if (r < 0) {
+		memory_free(memory);
+		return r;
+	}
+	*ret_memory = memory;
+	return 0;
+}
+
+void memory_free(struct memory *memory)
+{
+	if (!memory)
+		return;
+	for (size_t i = 0; i < memory->n_banks; i++)
+		if (memory->banks[i].host)
+			munmap(memory->banks[i].host, memory->banks[i].len);
+	memory_dirty_free(memory->dirty);
+	fd_close(memory->fd);
+	free(memory);
+}
+
+/* The bank that holds `address`; `*ret_room` is how far it reaches from there. */
+static const struct memory_bank *find_bank(const struct memory *memory, uint64_t address,
+					   uint64_t *ret_room)
+{
+	for (size_t i = 0; i < memory->n_banks; i++) {
+		const struct memory_bank *bank = &memory->banks[i];
+		uint64_t offset = address - bank->start.v;
+
+		if (address >= bank->start.v && offset < bank->len) {
+			*ret_room = bank->len - offset;
+			return bank;
+		}
+	}
+	return NULL;
+}
+
+void *memory_at(struct memory *memory, gpa_t start, uint64_t len,
+		enum memory_direction direction _unused_)
+{
+	uint64_t room;
+	const struct memory_bank *bank = find_bank(memory, start.v, &room);
+
+	if (!bank || len > room)
+		return NULL;
+	return bank->host + (start.v - bank->start.v);
+}
+
+bool memory_contains(const struct memory *memory, gpa_t start, uint64_t len)
+{
+	uint64_t at = start.v, room;
+
+	while (len) {
+		if (!find_bank(memory, at, &room))
+			return false;
+		if (room >= len)
+			return true;
+		at += room;
+		len -= room;
+	}
+	return true;
+}
+
+/* Calls `piece` for each part of the range that lies in one bank; the range is known to be RAM. */
+static void for_each_piece(struct memory *memory, gpa_t start, uint64_t len,
+			   void (*piece)(uint8_t *host, uint64_t len, void *arg), void *arg)
+{
+	uint64_t at = start.v, room;
+
+	while (len) {
+		const struct memory_bank *bank = find_bank(memory, at, &room);
+		uint64_t n = MIN(room, len);
+
+		piece(bank->host + (at - bank->start.v), n, arg);
+		at += n;
+		len -= n;
+	}
+}
+
+static void copy_out(uint8_t *host, uint64_t len, void *arg)
+{
+	uint8_t **to = arg;
+
+	memcpy(*to, host, len);
+	*to += len;
+}
+
+static void copy_in(uint8_t *host, uint64_t len, void *arg)
+{
+	const uint8_t **from = arg;
+
+	memcpy(host, *from, len);
+	*from += len;
+}
+
+static void fill(uint8_t *host, uint64_t len, void *arg)
+{
+	memset(host, *(uint8_t *)arg, len);
+}
+
+int memory_read(struct memory *memory, gpa_t from, void *buf, size_t len)
+{
+	if (!memory_contains(memory, from, len))
+		return -EFAULT;
+	for_each_piece(memory, from, len, copy_out, &buf);
+	return 0;
+}
+
+int memory_write(struct memory *memory, gpa_t to, const void *buf, size_t len)
+{
+	if (!memory_contains(memory, to, len))
+		return -EFAULT;
+	for_each_piece(memory, to, len, copy_in, &buf);
+	memory_mark_dirty(memory, to, len);
+	return 0;
+}
+
+int memory_fill(struct memory *memory, gpa_t to, uint8_t byte, uint64_t len)
+{
+	if (!memory_contains(memory, to, len))
+		return -EFAULT;
+	for_each_piece(memory, to, len, fill, &byte);
+	memory_mark_dirty(memory, to, len);
+	return 0;
+}

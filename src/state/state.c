@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/limits.h"
+
+#define SECTION_MAGIC 0x43455355U /* "USEC" */
+
+static size_t scalar_size(enum state_type type)
+{
+	switch (type) {
+	case STATE_U8:
+		return 1;
+	case STATE_U16:
+		return 2;
+	case STATE_U32:
+		return 4;
+	case STATE_U64:
+		return 8;
+	default:
+		return 0;
+	}
+}
+
+/* Host integers of a width, in whatever order the host keeps them. */
+static uint64_t scalar_get(const void *p, size_t size)
+{
+	switch (size) {
+	case 1:
+		return *(const uint8_t *)p;
+	case 2:
+		return *(const uint16_t *)p;
+	case 4:
+		return *(const uint32_t *)p;
+	default:
+		return *(const uint64_t *)p;
+	}
+}
+
+static void scalar_set(void *p, size_t size, uint64_t value)
+{
+	switch (size) {
+	case 1:
+		*(uint8_t *)p = (uint8_t)value;
+		break;
+	case 2:
+		*(uint16_t *)p = (uint16_t)value;
+		break;
+	case 4:
+		*(uint32_t *)p = (uint32_t)value;
+		break;
+	default:
+		*(uint64_t *)p = value;
+	}
+}
+
+/* How many elements the field has in this struct; a VARRAY's own count, clamped to its room. */
+static uint32_t field_count(const struct state_field *field, const void *state)
+{
+	if (field->type != STATE_VARRAY)
+		return field->count;
+	return MIN(*(const uint32_t *)((const char *)state + field->count_offset), field->count);
+}
+
+static int save_fields(struct buffer *out, const struct state_table *table, const void *state);
+
+static int save_element(struct buffer *out, const struct state_field *field, const char *at)
+{
+	size_t size = scalar_size(field->type);
+
+	if (size)
+		return buffer_append_le(out, scalar_get(at, size), size);
+	if (field->sub)
+		return save_fields(out, field->sub, at);
+	return buffer_append(out, at, field->size);
+}
+
+static int save_fields(struct buffer *out, const struct state_table *table, const void *state)
+{
+	for (size_t i = 0; i < table->n_fields; i++) {
+		const struct state_field *field = &table->fields[i];
+		const char *at = (const char *)state + field->offset;
+		uint32_t count = field_count(field, state);
+		int r = 0;
+
+		if (field->type == STATE_VARRAY)
+			r = buffer_append_le(out, count, 4);
+		for (uint32_t n = 0; r == 0 && n < count; n++)
+			r = save_element(out, field, at + n * field->size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int state_save(struct buffer *out, const struct state_table *table, const char *instance,
+	       const void *state)
+{
+	size_t name_len = strlen(instance);
+	size_t start = out->len, length_at, body_at;
+	int r;
+
+	if (name_len == 0 || name_len >= LIMIT_STATE_NAME)
+		return -EINVAL;
+	r = buffer_append_le(out, SECTION_MAGIC, 4);
+	if (r == 0)
+		r = buffer_append_le(out, name_len, 1);
+	if (r == 0)
+		r = buffer_append(out, instance, name_len);
+	if (r == 0)
+		r = buffer_append_le(out, table->version, 2);
+	length_at = out->len;
+	if (r == 0)
+		r = buffer_append_le(out, 0, 4);
+	body_at = out->len;
+	if (r == 0)
+		r = save_fields(out, table, state);
+	if (r == 0 && out->len - body_at > LIMIT_STATE_SECTION)
+		r = -E2BIG;
+	if (r < 0) {
+		out->len = start;
+		return r;
+	}
+	le_store(out->data + length_at, 4, out->len - body_at);
+	return 0;
+}
+
+int state_next_section(struct cursor *stream, struct state_section *ret_section)
+{
+	struct state_section section = { 0 };
+	uint32_t magic, length;
+	const void *name;
+	uint8_t name_len;
+
+	if (stream->left == 0 && !stream->bad)
+		return 0;
+	magic = (uint32_t)cursor_take_le(stream, 4);
+	name_len = (uint8_t)cursor_take_le(stream, 1);
+	if (magic != SECTION_MAGIC || name_len == 0 || name_len >= LIMIT_STATE_NAME)
+		return -EBADMSG;
+	name = cursor_take(stream, name_len);
+	if (!name || memchr(name, 0, name_len))
+		return -EBADMSG;
+	memcpy(section.instance, name, name_len);
+	section.version = (uint16_t)cursor_take_le(stream, 2);
+	length = (uint32_t)cursor_take_le(stream, 4);
+	if (length > LIMIT_STATE_SECTION)
+		return -EBADMSG;
+	section.body = (struct cursor){ .data = cursor_take(stream, length), .left = length };
+	if (stream->bad)
+		return -EBADMSG;
+	*ret_section = section;
+	return 1;
+}
+
+/* Where a load is, for messages and for the must-equal comparison with the target's present value. */
+struct load {
+	const struct state_section *section;
+	struct cursor body;
+	struct error *err;
+};
+
+static int refuse(struct load *load, const char *field, const char *why)
+{
+	return error_set(load->err, -EBADMSG, EXIT_STATUS_FAILED,
+			 "state of %s: field %s: %s; the stream is damaged or from another VM",
+			 load->section->instance, field, why);
+}
+
+static int load_fields(struct load *load, const struct state_table *table, char *state);
+
+static int load_element(struct load *load, const struct state_field *field, char *at)
+{
+	size_t size = scalar_size(field->type);
+	const void *bytes;
+
+	if (size) {
+		uint64_t value = cursor_take_le(&load->body, size);
+
+		if (!load->body.bad)
+			scalar_set(at, size, value);
+		return 0;
+	}
+	if (field->sub)
+		return load_fields(load, field->sub, at);
+	bytes = cursor_take(&load->body, field->size);
+	if (bytes)
+		memcpy(at, bytes, field->size);
+	return 0;
+}
+
+/* Loads a VARRAY's count, bounded by its room; elements left over are zeroed so that structs compare. */
+static int load_count(struct load *load, const struct state_field *field, char *state,
+		      uint32_t *ret_count)
+{
+	uint32_t count = (uint32_t)cursor_take_le(&load->body, 4);
+
+	if (count > field->count)
+		return refuse(load, field->name, "too many elements");
+	memset(state + field->offset, 0, field->count * field->size);
+	*(uint32_t *)(state + field->count_offset) = count;
+	*ret_count = count;
+	return 0;
+}
+
+static int load_field(struct load *load, const struct state_field *field, char *state)
+{
+	char *at = state + field->offset;
+	uint32_t count = field->count;
+	uint64_t expected = 0;
+	size_t size = scalar_size(field->type);
+	int r = 0;
+
+	if (field->must_equal && size)
+		expected = scalar_get(at, size);
+	if (field->type == STATE_VARRAY)
+		r = load_count(load, field, state, &count);
+	for (uint32_t n = 0; r == 0 && n < count; n++)
+		r = load_element(load, field, at + n * field->size);
+	if (r == 0 && load->body.bad)
+		r = refuse(load, field->name, "ends too early");
+	if (r == 0 && field->must_equal && size && scalar_get(at, size) != expected)
+		r = error_set(load->err, -EINVAL, EXIT_STATUS_FAILED,
+			      "state of %s: field %s is %llu in the stream but %llu here; "
+			      "make the VM with the same configuration",
+			      load->section->instance, field->name,
+			      (unsigned long long)scalar_get(at, size),
+			      (unsigned long long)expected);
+	return r;
+}
+
+static int load_fields(struct load *load, const struct state_table *table, char *state)
+{
+	for (size_t i = 0; i < table->n_fields; i++) {
+		const struct state_field *field = &table->fields[i];
+		int r;
+
+		if (field->since > load->section->version)
+			continue;
+		r = load_field(load, field, state);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int state_load(const struct state_section *section, const struct state_table *table, void *state,
+	       struct error *err)
+{
+	struct load load = { .section = section, .body = section->body, .err = err };
+	_cleanup_(freep) char *scratch = NULL;
+	int r;
+
+	if (section->version < table->min_version || section->version > table->version)
+		return error_set(err, -EPROTONOSUPPORT, EXIT_STATUS_FAILED,
+				 "state of %s: version %u, but this program reads %u to %u",
+				 section->instance, section->version, table->min_version,
+				 table->version);
+	scratch = malloc(table->size);
+	if (!scratch)
+		return -ENOMEM;
+	memcpy(scratch, state, table->size);
+	if (section->version < table->version && table->defaults)
+		table->defaults(scratch);
+	r = load_fields(&load, table, scratch);
+	if (r == 0 && load.body.left)
+		r = refuse(&load, "(end)", "more bytes than fields");
+	if (r == 0 && table->check)
+		r = table->check(scratch, err);
+	if (r < 0)
+		return r;
+	memcpy(state, scratch, table->size);
+	return 0;
+}
+
+static bool element_equal(const struct state_field *field, const char *a, const char *b,
+			  const char **ret_name)
+{
+	const char *inner;
+
+	if (!field->sub) {
+		*ret_name = field->name;
+		return memcmp(a, b, field->size) == 0;
+	}
+	inner = state_compare(field->sub, a, b);
+	*ret_name = inner;
+	return !inner;
+}
+
+const char *state_compare(const struct state_table *table, const void *a, const void *b)
+{
+	for (size_t i = 0; i < table->n_fields; i++) {
+		const struct state_field *field = &table->fields[i];
+		const char *at_a = (const char *)a + field->offset;
+		const char *at_b = (const char *)b + field->offset;
+		uint32_t count = field_count(field, a);
+		const char *name;
+
+		if (field->kind != STATE_EXACT)
+			continue;
+		if (count != field_count(field, b))
+			return field->name;
+		for (uint32_t n = 0; n < count; n++)
+			if (!element_equal(field, at_a + n * field->size, at_b + n * field->size,
+					   &name))
+				return name;
+	}
+	return NULL;
+}
