@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 
-from . import cache, paths, process
+from . import cache, guests, paths, process
 from .errors import LabError
 from .machine import Machine
 from .progress import QUIET
@@ -66,8 +66,9 @@ class Lab:
     def emulator(self, name):
         return self._state["machines"].get(name)
 
-    def guest_disks(self):
-        return []
+    @staticmethod
+    def guest_disks():
+        return list(guests.disks_built())
 
     def lock(self):
         return cache.locked(paths.labs_directory() / f".{self.name}.lock")

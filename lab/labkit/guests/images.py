@@ -9,4 +9,4 @@ def memtest():
 
 
 def ipxe():
-    return {"kernel": AMD64.files(["ipxe"]) / "usr/lib/ipxe/ipxe.lkrn"}
+    return {"kernel": AMD64.files(["ipxe"]) / "boot/ipxe.lkrn"}
