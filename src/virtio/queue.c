@@ -408,8 +408,8 @@ static void mark_written(struct virtio_queue *queue, const struct virtio_chain *
 	}
 }
 
-void virtio_queue_push(struct virtio_queue *queue, const struct virtio_chain *chain,
-		       uint32_t written)
+void virtio_queue_place(struct virtio_queue *queue, const struct virtio_chain *chain,
+			uint32_t written)
 {
 	struct virtio_queue_state *state = queue->state;
 	struct used_ring *used = queue->used;
@@ -425,9 +425,24 @@ void virtio_queue_push(struct virtio_queue *queue, const struct virtio_chain *ch
 	mark_used(queue, (size_t)((char *)element - (char *)used), sizeof(*element));
 	forget_inflight(queue, chain->head);
 	state->next_used++;
-	/* The driver that sees the index sees the element and the buffers. */
-	store16(&used->idx, state->next_used, __ATOMIC_RELEASE);
+}
+
+void virtio_queue_publish(struct virtio_queue *queue)
+{
+	struct used_ring *used = queue->used;
+
+	if (!queue->started)
+		return;
+	/* The driver that sees the index sees the elements and the buffers. */
+	store16(&used->idx, queue->state->next_used, __ATOMIC_RELEASE);
 	mark_used(queue, 0, sizeof(*used));
+}
+
+void virtio_queue_push(struct virtio_queue *queue, const struct virtio_chain *chain,
+		       uint32_t written)
+{
+	virtio_queue_place(queue, chain, written);
+	virtio_queue_publish(queue);
 }
 
 /* Behind each ring lies the other side's event index (virtio 1.2, 2.7.7, 2.7.10). */

@@ -100,6 +100,12 @@ void virtio_queue_unpop(struct virtio_queue *queue, const struct virtio_chain *c
 void virtio_queue_push(struct virtio_queue *queue, const struct virtio_chain *chain,
 		       uint32_t written);
 
+/* The two halves of push, for chains that the driver must see appear at once (mergeable receive buffers,
+ * virtio 1.2, 5.1.6.4): places each, then publishes them together, before this turn of the thread ends. */
+void virtio_queue_place(struct virtio_queue *queue, const struct virtio_chain *chain,
+			uint32_t written);
+void virtio_queue_publish(struct virtio_queue *queue);
+
 /* After pushes: whether the driver wants an interrupt now. */
 bool virtio_queue_should_signal(struct virtio_queue *queue);
 
