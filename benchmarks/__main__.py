@@ -10,6 +10,7 @@ from checks import build, process
 from checks.report import Report
 
 from benchmarks import boot, disk, exits, frame, many, net      # noqa: F401: they fill the table
+from benchmarks.stage import Stage
 
 
 def main():
@@ -49,7 +50,6 @@ def _measure(chosen, runs):
     with contextlib.redirect_stdout(sys.stderr):
         if not build.make("build", Report()):
             return 1
-    from benchmarks.stage import Stage      # labkit may need what was just installed
     failed = False
     with Stage() as stage:
         for benchmark in chosen:

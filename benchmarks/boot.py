@@ -3,6 +3,7 @@
 
 from benchmarks.frame import bench
 from benchmarks.peers import Qemu
+from benchmarks.stage import INIT
 
 Q35 = Qemu("q35")
 MICROVM = Qemu("microvm")
@@ -19,7 +20,7 @@ def boot_monitor(stage, monitor):
 @bench("boot.time", unit="s", peer=Q35, goal=0.8)
 def boot_time(stage, monitor):
     """From the command's start to the first line of the guest's init."""
-    return stage.run(monitor, stage.vm(memory=MEMORY)).seconds_to("init: first line")
+    return stage.run(monitor, stage.vm(memory=MEMORY)).seconds_to(INIT)
 
 
 @bench("boot.time-microvm", unit="s", peer=MICROVM)

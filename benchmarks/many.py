@@ -2,6 +2,7 @@
 """Many small VMs on one machine: how time and memory grow with their number."""
 
 from benchmarks.frame import bench
+from benchmarks.stage import INIT
 
 MEMORY = 96     # MiB of one guest
 MIB = 1 << 20
@@ -15,7 +16,7 @@ def _define(count):
     @bench(f"many.{count}-seconds", unit="s", runs=1)
     def seconds(stage, monitor):
         """From the first command to the first line of the last guest's init."""
-        return _start(stage, monitor, count).seconds_to("init: first line")
+        return _start(stage, monitor, count).seconds_to(INIT)
 
     @bench(f"many.{count}-memory", unit="MiB", runs=1)
     def memory(stage, monitor):

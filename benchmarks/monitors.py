@@ -18,12 +18,13 @@ class Vm:
 
 
 class Utsusu:
-    """Ours, from the build directory."""
+    """Ours, as it was just built."""
 
     name = "utsusu"
 
-    def command(self, vm, build, name):
-        command = [f"{build}/src/programs/utsusu", "run", name, "--kernel", vm.kernel,
+    def command(self, vm, programs, name):
+        """The command line; `programs` is the folder that ours lie in."""
+        command = [f"{programs}/utsusu", "run", name, "--kernel", vm.kernel,
                    "--cmdline", vm.cmdline, "--cpus", str(vm.cpus), "--memory", f"{vm.memory}M",
                    "--console", "stdio"]
         if vm.initrd:

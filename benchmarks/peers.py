@@ -15,7 +15,7 @@ class Qemu:
         self.irqchip = irqchip      # "on": the IOAPIC in the kernel too; "split": in QEMU, as ours
         self.name = f"qemu 7.2 {machine}"
 
-    def command(self, vm, _build, _name):
+    def command(self, vm, _programs, _name):
         command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                    "-no-reboot", "-serial", "stdio", "-machine", self._machine(), "-cpu", "host",
                    "-smp", str(vm.cpus), "-m", f"{vm.memory}M", "-kernel", vm.kernel,

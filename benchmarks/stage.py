@@ -3,22 +3,20 @@
 
 import json
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from statistics import median
 
 from labkit import Lab, cache
-from labkit.initramfs import Initramfs
-from labkit.kernels import kernel
-from labkit.packages import AMD64
+from labkit.guests import guest
 from labkit.paths import build_directory
 
 from benchmarks.monitors import Vm
 
 HERE = Path(__file__).parent
 PLACE = "/tmp/bench"        # in the machine: memory, so that reading programs costs the same each time
-MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net"]
+INIT = "utsusu-guest: init"     # the first line of the guests' init
+DONE = "utsusu-guest: exit 0"   # after the command that the guest was given
 QUIET = ("console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on "
          "i8042.noaux i8042.nokbd")
 EXITS = 20000               # of one round in guest/exits.S and guest/bare.c
@@ -44,18 +42,18 @@ class Booted:
 
     def seconds_to(self, text):
         """From the start to the first line with this text, of the guest that came last."""
-        return max(self.times_of(text, guest)[0] for guest in self.guests) - self._start
+        return max(self.times_of(text, one)[0] for one in self.guests) - self._start
 
-    def times_of(self, text, guest=None):
-        lines = (guest or self.guests[0])["lines"]
+    def times_of(self, text, one=None):
+        lines = (one or self.guests[0])["lines"]
         return [moment for moment, line in lines if text in line]
 
-    def result(self, name):
-        """The rest of the guest's line "result NAME ..."."""
+    def line_with(self, text):
+        """The first line of the only guest that holds this text."""
         for _, line in self.guests[0]["lines"]:
-            if line.startswith(f"result {name} "):
-                return line.split(maxsplit=2)[2]
-        raise Failure(f"the guest gave no result for {name}")
+            if text in line:
+                return line
+        raise Failure(f"the guest wrote no line with '{text}'")
 
 
 class Stage:
@@ -67,38 +65,47 @@ class Stage:
     def __enter__(self):
         self._lab.up()
         self._machine = self._lab["A"]
-        self._machine.run("mkdir -p %s && cp %s %s/" % (
-            PLACE, " ".join(shlex.quote(str(path)) for path in self._files()), PLACE))
+        copies = [f"cp {shlex.quote(str(path))} {PLACE}/{name}" for name, path in self._files().items()]
+        self.execute(" && ".join([f"mkdir -p {PLACE}", *copies]), timeout=180)
         return self
 
     def __exit__(self, *_):
         self._lab.down()
 
-    def _files(self):
+    @staticmethod
+    def _files():
+        """{name in the machine: file here}"""
         programs = [path for path in (build_directory() / "src/programs").glob("utsusu*")
                     if path.is_file() and not path.suffix]
-        return [*programs, HERE / "inside.py", kernel("linux-image-cloud-amd64").image,
-                small_initrd(), loaded_initrd(), exits_guest(), bare_loop()]
+        files = {path.name: path for path in
+                 [*programs, HERE / "inside.py", exits_guest(), bare_loop()]}
+        for name in ("tiny", "tools"):
+            files.update({f"{name}-{what}": path for what, path in guest(name).items()})
+        return files
 
     # Guests
 
-    def vm(self, bench="idle", **options):
-        """The benchmarks' Linux guest; "bench" is what guest/init does."""
-        loaded = bench != "idle"
-        return Vm(kernel=f"{PLACE}/{kernel('linux-image-cloud-amd64').image.name}",
-                  initrd=f"{PLACE}/{'loaded' if loaded else 'small'}.initrd",
-                  cmdline=f"{QUIET} bench={bench}", **options)
+    def vm(self, command=None, guest_name="tiny", arguments="", **options):
+        """A small Linux guest; with a command, one that runs it and ends."""
+        files = {what: f"{PLACE}/{guest_name}-{what}" for what in ("kernel", "initrd")}
+        order = f'utsusu.run="{command}"' if command else ""
+        return Vm(cmdline=f"{QUIET} {arguments} {order}".strip(), **files, **options)
 
-    def run(self, monitor, vm, until="init: first line", count=1, **order):
+    def measured(self, monitor, command, timeout, **options):
+        """What was seen of a guest with tools that ran this command to its end."""
+        vm = self.vm(command, "tools", memory=1024, **options)
+        return self.run(monitor, vm, DONE, timeout=timeout)
+
+    def run(self, monitor, vm, until=INIT, count=1, **order):
         """Starts the VM, or several alike, and waits until each guest wrote a line like this."""
         order["commands"] = [monitor.command(vm, PLACE, f"bench{number}") for number in range(count)]
         order.update(until=until, timeout=order.get("timeout", 120))
         seen = json.loads(self.execute(f"/usr/bin/python3 {PLACE}/inside.py",
                                        input=json.dumps(order), timeout=order["timeout"] + 60))
-        for guest in seen["guests"]:
-            if guest["status"] != "reached":
-                last = " / ".join(line for _, line in guest["lines"][-3:])
-                raise Failure(f"{monitor.name}: {guest['status']} before '{until}'; last seen: {last}")
+        for one in seen["guests"]:
+            if one["status"] != "reached":
+                last = " / ".join(line for _, line in one["lines"][-3:])
+                raise Failure(f"{monitor.name}: {one['status']} before '{until}'; last seen: {last}")
         return Booted(seen)
 
     def execute(self, command, **options):
@@ -116,49 +123,6 @@ class Stage:
 
 
 # What runs there, built once and kept by content.
-
-def small_initrd():
-    return _initrd("small", [])
-
-
-def loaded_initrd():
-    """With fio and iperf3, and the modules of virtio."""
-    return _initrd("loaded", ["fio", "iperf3"])
-
-
-def _initrd(name, programs):
-    busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
-    debian = kernel("linux-image-cloud-amd64")
-    files = [file for program in programs for file in _with_libraries(shutil.which(program))]
-
-    def build(folder):
-        archive = Initramfs()
-        for path in ("dev", "proc", "sys", "tmp"):
-            archive.folder(path)
-        archive.device("dev/console", 5, 1)
-        archive.file("bin/busybox", busybox, 0o755)
-        applets = subprocess.run([str(busybox), "--list"], check=True, text=True, capture_output=True)
-        for applet in applets.stdout.split():
-            if applet != "busybox":
-                archive.link(f"bin/{applet}", "busybox")
-        archive.file("init", HERE / "guest/init", 0o755)
-        for target, file in dict(files).items():
-            archive.file(target, file, 0o755)
-        if programs:
-            archive.modules(debian, MODULES)
-        archive.write(folder / f"{name}.initrd")
-
-    inputs = [HERE / "guest/init", busybox, *(file for _, file in files), debian.release, *MODULES]
-    return cache.built(f"bench-{name}", inputs, build) / f"{name}.initrd"
-
-
-def _with_libraries(program):
-    """(path in the guest, file) of a program of the host and of each library that it needs."""
-    listed = subprocess.run(["ldd", program], check=True, text=True, capture_output=True).stdout
-    libraries = [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
-    return [(f"bin/{Path(program).name}", Path(program))] + \
-        [(library, Path(library)) for library in libraries]
-
 
 def exits_guest():
     source = HERE / "guest/exits.S"
