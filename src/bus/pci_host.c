@@ -27,7 +27,7 @@ struct pci_host {
 	struct msi_sink msi;
 	struct pci_host_state state;
 	struct pci_function bridge;
-	struct bus_region ports, ecam;
+	struct bus_region address_port, data_port, ecam;
 	uint32_t slots; /* bit mask of those in use */
 	uint64_t next32, next64, next_io;
 };
@@ -86,7 +86,7 @@ static void handle_ecam(struct bus_region *region, struct bus_access *access)
 	forward(host, access, access->address - host->windows.ecam_base);
 }
 
-/* 0xcf8 is a register of 32 bits only: narrower accesses to 0xcf8..0xcfb are not it. */
+/* 0xcf8 is a register of 32 bits only: narrower accesses are not it. */
 static void access_config_address(struct pci_host *host, struct bus_access *access)
 {
 	if (access->size != 4 || access->address != CONFIG_ADDRESS_PORT) {
@@ -138,7 +138,8 @@ static void host_destroy(struct device *device)
 	struct pci_host *host = container_of(device, struct pci_host, device);
 
 	bus_remove(host->bus, &host->ecam);
-	bus_remove(host->bus, &host->ports);
+	bus_remove(host->bus, &host->data_port);
+	bus_remove(host->bus, &host->address_port);
 	pci_unplug(&host->bridge);
 	device_release(&host->device);
 	free(host);
@@ -168,11 +169,21 @@ static int claim_ranges(struct pci_host *host)
 {
 	int r;
 
-	host->ports = (struct bus_region){
-		.name = "pci-ports",
+	/* Claims its first byte only, and gets the whole access: byte 0xcf9 is the reset register. */
+	host->address_port = (struct bus_region){
+		.name = "pci-address",
 		.space = BUS_PIO,
 		.base = CONFIG_ADDRESS_PORT,
-		.len = 8,
+		.len = 1,
+		.ctx = host,
+		.bus = host->bus,
+		.handle = handle_ports,
+	};
+	host->data_port = (struct bus_region){
+		.name = "pci-data",
+		.space = BUS_PIO,
+		.base = CONFIG_DATA_PORT,
+		.len = 4,
 		.ctx = host,
 		.bus = host->bus,
 		.handle = handle_ports,
@@ -188,7 +199,9 @@ static int claim_ranges(struct pci_host *host)
 	};
 	r = pci_claim_config(&host->bridge, host, 0);
 	if (r == 0)
-		r = bus_add(host->bus, &host->ports);
+		r = bus_add(host->bus, &host->address_port);
+	if (r == 0)
+		r = bus_add(host->bus, &host->data_port);
 	if (r == 0)
 		r = bus_add(host->bus, &host->ecam);
 	return r;
