@@ -17,6 +17,11 @@ void quiesce_destroy(struct quiesce *q)
 	pthread_mutex_destroy(&q->lock);
 }
 
+static bool owes_work(const struct quiesce *q, const struct quiesce_member *member)
+{
+	return q->work && member->kind == q->work_kind && member->work_done != q->work_serial;
+}
+
 static void run_work_locked(struct quiesce *q, struct quiesce_member *member)
 {
 	void (*work)(void *, void *) = q->work;
@@ -35,7 +40,7 @@ static void park_locked(struct quiesce *q, struct quiesce_member *member)
 	q->n_parked++;
 	pthread_cond_broadcast(&q->parked);
 	while (q->depth) {
-		if (q->work && member->work_done != q->work_serial)
+		if (owes_work(q, member))
 			run_work_locked(q, member);
 		else
 			pthread_cond_wait(&q->resumed, &q->lock);
@@ -59,7 +64,7 @@ void quiesce_leave(struct quiesce *q, struct quiesce_member *member)
 {
 	pthread_mutex_lock(&q->lock);
 	/* A thread that ends writes no more: it need not park, but it owes work already given. */
-	if (q->work && member->work_done != q->work_serial)
+	if (owes_work(q, member))
 		run_work_locked(q, member);
 	list_remove(&member->link);
 	q->n_members--;
@@ -105,13 +110,25 @@ void quiesce_end(struct quiesce *q)
 	pthread_mutex_unlock(&q->lock);
 }
 
-void quiesce_run(struct quiesce *q, void (*work)(void *owner, void *arg), void *arg)
+static unsigned int count_kind(struct quiesce *q, enum quiesce_kind kind)
+{
+	struct list *item, *next;
+	unsigned int count = 0;
+
+	list_for_each(item, next, &q->members)
+		count += container_of(item, struct quiesce_member, link)->kind == kind;
+	return count;
+}
+
+void quiesce_run(struct quiesce *q, enum quiesce_kind kind, void (*work)(void *owner, void *arg),
+		 void *arg)
 {
 	pthread_mutex_lock(&q->lock);
 	q->work = work;
+	q->work_kind = kind;
 	q->work_arg = arg;
 	q->work_serial++;
-	q->work_left = q->n_members;
+	q->work_left = count_kind(q, kind);
 	pthread_cond_broadcast(&q->resumed);
 	while (q->work_left)
 		pthread_cond_wait(&q->parked, &q->lock);

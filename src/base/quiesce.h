@@ -19,6 +19,8 @@
 
 #include "base/list.h"
 
+enum quiesce_kind { QUIESCE_VCPU, QUIESCE_WORKER };
+
 struct quiesce {
 	pthread_mutex_t lock;	/* innermost lock: nothing is taken while it is held */
 	pthread_cond_t parked;	/* to the controller: a member parked, or finished its work */
@@ -29,6 +31,7 @@ struct quiesce {
 	unsigned int depth; /* holders: quiesce_begin nests */
 	unsigned int work_serial;
 	unsigned int work_left;
+	enum quiesce_kind work_kind; /* who does the work */
 	void (*work)(void *member, void *arg);
 	void *work_arg;
 	bool requested; /* also read without the lock by members, as a hint */
@@ -37,6 +40,7 @@ struct quiesce {
 /* One thread that may write guest memory. Lives in the thread's own object. */
 struct quiesce_member {
 	struct list link;
+	enum quiesce_kind kind;
 	void *owner;		   /* handed to work functions */
 	void (*kick)(void *owner); /* makes the thread reach its quiesce_point soon; any thread */
 	unsigned int work_done;	   /* serial of the last work done; under the barrier's lock */
@@ -64,6 +68,7 @@ void quiesce_point(struct quiesce *q, struct quiesce_member *member);
 void quiesce_begin(struct quiesce *q);
 void quiesce_end(struct quiesce *q);
 
-/* Controller, while holding: every parked member runs work(owner, arg) on its own thread, all in
+/* Controller, while holding: every parked member of `kind` runs work(owner, arg) on its own thread, all in
  * parallel; returns when the last has finished. */
-void quiesce_run(struct quiesce *q, void (*work)(void *owner, void *arg), void *arg);
+void quiesce_run(struct quiesce *q, enum quiesce_kind kind, void (*work)(void *owner, void *arg),
+		 void *arg);

@@ -83,7 +83,11 @@ struct worker *worker_new(const char *name, const struct clock *clock, struct qu
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_cond_init(&worker->changed, NULL);
 	worker->quiesce = quiesce;
-	worker->member = (struct quiesce_member){ .owner = worker, .kick = worker_kick };
+	worker->member = (struct quiesce_member){
+		.kind = QUIESCE_WORKER,
+		.owner = worker,
+		.kick = worker_kick,
+	};
 	worker->wakeup = (struct loop_watch){
 		.fd = fd_new_event(),
 		.events = EPOLLIN,

@@ -10,7 +10,6 @@
 #include "base/quiesce.h"
 #include "base/worker.h"
 #include "bus/bus.h"
-#include "cpu/state.h"
 #include "kvm/kvm.h"
 #include "memory/dirty.h"
 
@@ -24,8 +23,7 @@ struct vcpu_host {
 	struct memory *memory;
 	const struct log *log;
 	void (*eoi)(void *ctx, uint8_t vector);
-	/* PIC: pending, and acknowledge -> vector (or -1). Boot vCPU only. */
-	bool (*pic_pending)(void *ctx);
+	/* Boot vCPU: acknowledges the 8259 and returns the vector, or -1. */
 	int (*pic_acknowledge)(void *ctx);
 	/* The vCPU cannot go on: triple fault, KVM error; `what` is one line. */
 	void (*failed)(void *ctx, uint32_t index, int code, const char *what);
@@ -49,6 +47,12 @@ _must_check_ int vcpu_start(struct vcpu *vcpu, const struct worker_start *enter)
 void vcpu_stop(struct vcpu *vcpu);
 /* Any thread: leaves KVM_RUN soon (PIC change, barrier). */
 void vcpu_kick(struct vcpu *vcpu);
+
+/* Any thread: the 8259's INTR line changed (boot vCPU only). */
+void vcpu_set_pic(struct vcpu *vcpu, bool asserted);
+/* Any thread: keeps the vCPU out of the guest (a reset in progress, a vCPU never started or taken offline by
+ * the guest), or lets it go on. A parked vCPU still obeys the barrier. Parking before vcpu_start is allowed. */
+void vcpu_park(struct vcpu *vcpu, bool park);
 
 struct kvm_vcpu *vcpu_kvm(struct vcpu *vcpu);
 uint32_t vcpu_index(const struct vcpu *vcpu);
