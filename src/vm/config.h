@@ -14,13 +14,14 @@
 #include "cpu/model.h"
 #include "memory/memory.h"
 
-enum console_kind { CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_SOCKET };
+/* AUTO: stdio, or a socket when detached; vm_config_complete() decides. */
+enum console_kind { CONSOLE_AUTO, CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_SOCKET };
 enum net_kind { NET_TAP, NET_USER, NET_FD };
 enum dirty_choice { DIRTY_CHOICE_AUTO, DIRTY_CHOICE_BITMAP, DIRTY_CHOICE_RING };
 
 struct cpus_config {
 	uint32_t count; /* 1..LIMIT_VCPUS, running from the start */
-	uint32_t max;	/* count..LIMIT_VCPUS: room for vCPUs that come later */
+	uint32_t max; /* count..LIMIT_VCPUS: room for vCPUs that come later; 0: as many as count */
 	enum cpu_model model;
 };
 
@@ -40,9 +41,10 @@ struct disk_config {
 
 struct net_config {
 	enum net_kind kind;
-	char *tap;  /* NET_TAP: interface name */
-	int fd;	    /* NET_FD: an open tap descriptor inherited from the caller */
-	uint8_t mac[6]; /* all zero: made from the VM's name and the device's index */
+	char *tap;	 /* NET_TAP: interface name */
+	bool user;	 /* how the schema says NET_USER; `kind` is what counts */
+	int fd;		 /* NET_FD: an open tap descriptor inherited from the caller */
+	uint8_t mac[6];	 /* all zero: made from the VM's name and the device's index */
 	uint32_t queues; /* queue pairs; 0: 1 */
 	bool vhost;
 };
@@ -56,14 +58,19 @@ struct vm_config {
 	struct disk_config disks[LIMIT_DISKS];
 	struct net_config nets[LIMIT_NETS];
 	enum console_kind console;
-	bool rng;      /* virtio-rng; on by default */
-	bool sandbox;  /* on by default; off only for debugging */
-	bool detach;   /* return once the guest runs */
+	bool rng;     /* virtio-rng; on by default */
+	bool sandbox; /* on by default; off only for debugging */
+	bool detach;  /* return once the guest runs */
 };
+
+#define VM_CONFIG_DEVICES 28 /* disks and networks together: PCI slots left by our own functions */
 
 void vm_config_init(struct vm_config *config); /* the defaults */
 void vm_config_release(struct vm_config *config);
 
+/* Puts values in place of "choose for me": cpus.max, queues, the console. After all decoding. */
+void vm_config_complete(struct vm_config *config);
+
 /* Combinations that no single key can judge (too many queues for the vCPUs, initrd without kernel, the
- * same disk twice, ...). Appends every problem found. */
+ * same disk twice, ...), on a completed configuration. Appends every problem found. */
 void vm_config_check(const struct vm_config *config, struct problems *problems);
