@@ -7,5 +7,7 @@
 #include "bus/device.h"
 #include "memory/memory.h"
 
+/* `id`: this incarnation's value, written to `at` (aligned to 8, in RAM: else -EFAULT) when the device starts and after
+ * a load, whatever the loaded state held. The caller tells the guest by power_raise_event when it is new. */
 _must_check_ int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],
 				struct device **ret_device);

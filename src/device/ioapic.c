@@ -133,8 +133,7 @@ void ioapic_eoi(struct ioapic *ioapic, const struct msi_sink *sink, uint8_t vect
 	for (unsigned int i = 0; i < IOAPIC_INPUTS; i++) {
 		uint64_t *entry = &ioapic->entries[i];
 
-		if ((*entry & IOAPIC_ENTRY_VECTOR) != vector ||
-		    !(*entry & IOAPIC_ENTRY_REMOTE_IRR))
+		if ((*entry & IOAPIC_ENTRY_VECTOR) != vector || !(*entry & IOAPIC_ENTRY_REMOTE_IRR))
 			continue;
 		*entry &= ~IOAPIC_ENTRY_REMOTE_IRR;
 		look_at_level(ioapic, sink, i);

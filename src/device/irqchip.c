@@ -311,8 +311,7 @@ static void destroy(struct device *device)
 	struct irqchip *irqchip = container_of(device, struct irqchip, device);
 
 	for (unsigned int i = 0; i < REGIONS; i++)
-		if (irqchip->regions[i].ops)
-			bus_remove(irqchip->bus, &irqchip->regions[i]);
+		bus_remove(irqchip->bus, &irqchip->regions[i]);
 	device_release(device);
 	free(irqchip);
 }
@@ -325,20 +324,15 @@ static const struct device_ops irqchip_ops = {
 
 static int add_regions(struct irqchip *irqchip)
 {
-	for (unsigned int i = 0; i < REGIONS; i++) {
-		struct bus_region *region = &irqchip->regions[i];
-		int r;
+	int r = 0;
 
-		*region = region_list[i];
-		region->ctx = irqchip;
-		region->lock = &irqchip->device.lock;
-		r = bus_add(irqchip->bus, region);
-		if (r < 0) {
-			region->ops = NULL;
-			return r;
-		}
+	for (unsigned int i = 0; i < REGIONS && r == 0; i++) {
+		irqchip->regions[i] = region_list[i];
+		irqchip->regions[i].ctx = irqchip;
+		irqchip->regions[i].lock = &irqchip->device.lock;
+		r = bus_add(irqchip->bus, &irqchip->regions[i]);
 	}
-	return 0;
+	return r;
 }
 
 int irqchip_new(struct bus *bus, const struct irqchip_host *host, struct irqchip **ret_irqchip)

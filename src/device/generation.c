@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/generation.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_SIZE 16
+
+/* id: LOCAL. The one saved tells which incarnation the state comes from; the loader's own is what counts, and the
+ * caller decides whether it is a new one (restored or cloned) or the same (moved). */
+struct generation_state {
+	uint64_t at;
+	uint8_t id[ID_SIZE];
+};
+
+struct generation {
+	struct device device;
+	struct memory *memory;
+	uint8_t id[ID_SIZE];
+	struct generation_state state; /* under device.lock */
+};
+
+static const struct state_field generation_fields[] = {
+	{ .name = "at",
+	  .type = STATE_U64,
+	  .offset = offsetof(struct generation_state, at),
+	  .size = sizeof(uint64_t),
+	  .count = 1,
+	  .since = 1,
+	  .must_equal = true },
+	STATE_FIELD_KIND(struct generation_state, id, STATE_BYTES, STATE_LOCAL),
+};
+
+static const struct state_table generation_table = {
+	.name = "generation",
+	.version = 1,
+	.min_version = 1,
+	.size = sizeof(struct generation_state),
+	.fields = generation_fields,
+	.n_fields = ARRAY_SIZE(generation_fields),
+};
+
+/* The guest does not run yet: nobody sees a half-written value. */
+static int publish(struct generation *generation, struct error *err)
+{
+	int r;
+
+	memcpy(generation->state.id, generation->id, ID_SIZE);
+	r = memory_write(generation->memory, gpa(generation->state.at), generation->id, ID_SIZE);
+	if (r < 0)
+		return error_set(err, r, EXIT_STATUS_FAILED,
+				 "generation: its 16 bytes at guest address 0x%llx are not RAM",
+				 (unsigned long long)generation->state.at);
+	device_touch(&generation->device);
+	return 0;
+}
+
+static int start(struct device *device, const struct worker_start *enter, struct error *err)
+{
+	return publish(container_of(device, struct generation, device), err);
+}
+
+static int after_load(struct device *device, struct error *err)
+{
+	return publish(container_of(device, struct generation, device), err);
+}
+
+/* The guest's memory was made anew. */
+static void reset(struct device *device)
+{
+	(void)!publish(container_of(device, struct generation, device), NULL);
+}
+
+static void destroy(struct device *device)
+{
+	device_release(device);
+	free(container_of(device, struct generation, device));
+}
+
+static const struct device_ops generation_ops = {
+	.start = start,
+	.reset = reset,
+	.after_load = after_load,
+	.destroy = destroy,
+};
+
+int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],
+		   struct device **ret_device)
+{
+	struct generation *generation;
+
+	/* Virtual Machine Generation ID, 3: aligned to 8 bytes, in RAM. */
+	if (!IS_ALIGNED(at.v, 8) || !memory_contains(memory, at, ID_SIZE))
+		return -EFAULT;
+	generation = calloc(1, sizeof(*generation));
+	if (!generation)
+		return -ENOMEM;
+	device_init(&generation->device, &generation_ops, "generation", &generation_table,
+		    &generation->state);
+	generation->memory = memory;
+	generation->state.at = at.v;
+	memcpy(generation->id, id, ID_SIZE);
+	memcpy(generation->state.id, id, ID_SIZE);
+	*ret_device = &generation->device;
+	return 0;
+}
