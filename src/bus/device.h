@@ -27,6 +27,8 @@ struct device_ops {
 	void (*stop)(struct device *device);
 	/* Power-on values. With device->lock held. */
 	void (*reset)(struct device *device);
+	/* Any thread: a reset has begun and I/O of the old life is still in flight. NULL: never. */
+	bool (*resetting)(struct device *device);
 	/* Inside the barrier, before `state` is read: brings it up to date (counters derived from a clock,
 	 * requests in flight). NULL: it always is. */
 	void (*before_save)(struct device *device);

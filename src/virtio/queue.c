@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/endian.h"
-#include "virtio/features.h"
+#include "virtio/feature_bits.h"
 
 /* The rings as they lie in guest memory (virtio 1.2, 2.7.5 to 2.7.8). */
 struct descriptor {

@@ -24,7 +24,7 @@
 
 #include "bus/doorbell.h"
 #include "bus/pci.h"
-#include "virtio/features.h"
+#include "virtio/feature_bits.h"
 #include "virtio/queue.h"
 
 #define VIRTIO_QUEUES_MAX 33 /* 16 pairs and a control queue */
@@ -79,7 +79,7 @@ struct virtio_state {
 	uint8_t status;
 	uint8_t resetting; /* a reset waits for queues to be idle; status keeps its old value so long */
 	uint8_t config_generation;
-	uint8_t isr; /* atomic; only used while MSI-X is off */
+	uint8_t isr; /* atomic */
 	uint16_t config_msix_vector;
 	uint16_t queue_select;
 	uint32_t config_len;
@@ -105,6 +105,7 @@ struct virtio_vq {
 	void *owner; /* the device type's per-queue object */
 	/* Private to transport.c. A life is one stretch between DRIVER_OK (or load) and idle, by number. */
 	uint32_t wanted; /* under device.lock: the life it should be in; 0: none */
+	bool rings;	 /* under device.lock: `doorbell` is added */
 	uint32_t life;	 /* worker's thread: the life it is in; 0: idle */
 	bool attached;	 /* worker's thread: queue_started was called in this life */
 	bool stopping;	 /* worker's thread: queue_stopping was called in this life */
@@ -127,7 +128,8 @@ struct virtio_device {
 	uint64_t queues_busy; /* bit mask: queues that were told to stop and are not idle yet */
 	pthread_cond_t idle;  /* queues_busy became 0 */
 	uint8_t access_cap;   /* offset of VIRTIO_PCI_CAP_PCI_CFG in configuration space */
-	bool broken;	      /* atomic: DEVICE_NEEDS_RESET is set, kicks are ignored */
+	bool plugged;
+	bool broken; /* atomic: DEVICE_NEEDS_RESET is set, kicks are ignored */
 };
 
 /* What the board gives to every virtio device. All borrowed. */

@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "virtio/transport.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/fd.h"
+
+#define PCI_VENDOR_VIRTIO 0x1af4
+#define PCI_DEVICE_MODERN 0x1040  /* + device type (virtio 1.2, 4.1.2.1) */
+#define PCI_SUBSYSTEM_MODERN 0x40 /* at least this where no legacy driver may bind */
+
+#define STATE_MUST_EQUAL(s, m, type_)                                                              \
+	{                                                                                          \
+		.name = #m, .type = type_, .offset = offsetof(s, m), .size = sizeof(((s *)0)->m),  \
+		.count = 1, .since = 1, .must_equal = true                                         \
+	}
+
+static const struct state_field virtio_fields[] = {
+	STATE_FIELD_STRUCT(struct virtio_state, pci, &pci_state_table),
+	STATE_MUST_EQUAL(struct virtio_state, device_features, STATE_U64),
+	STATE_FIELD_U64(struct virtio_state, driver_features),
+	STATE_FIELD_U32(struct virtio_state, device_feature_select),
+	STATE_FIELD_U32(struct virtio_state, driver_feature_select),
+	STATE_FIELD_U8(struct virtio_state, status),
+	STATE_FIELD_U8(struct virtio_state, resetting),
+	STATE_FIELD_U8(struct virtio_state, config_generation),
+	STATE_FIELD_U8(struct virtio_state, isr),
+	STATE_FIELD_U16(struct virtio_state, config_msix_vector),
+	STATE_FIELD_U16(struct virtio_state, queue_select),
+	STATE_MUST_EQUAL(struct virtio_state, config_len, STATE_U32),
+	STATE_FIELD_BYTES(struct virtio_state, config),
+	STATE_MUST_EQUAL(struct virtio_state, n_queues, STATE_U32),
+	STATE_FIELD_STRUCTS(struct virtio_state, queues, &virtio_queue_state_table),
+};
+
+static int check_table(const void *state, struct error *err)
+{
+	return virtio_state_check(state, err);
+}
+
+const struct state_table virtio_state_table = {
+	.name = "virtio",
+	.version = 1,
+	.min_version = 1,
+	.size = sizeof(struct virtio_state),
+	.fields = virtio_fields,
+	.n_fields = ARRAY_SIZE(virtio_fields),
+	.check = check_table,
+};
+
+static bool is_vector(const struct virtio_state *state, uint16_t vector)
+{
+	return vector == VIRTIO_NO_VECTOR || vector < state->pci.n_msix;
+}
+
+/* The parts of the registers that depend on each other. */
+static bool registers_consistent(const struct virtio_state *s)
+{
+	if (s->n_queues > VIRTIO_QUEUES_MAX || s->config_len > sizeof(s->config) ||
+	    s->resetting > 1 || s->isr > (ISR_QUEUE | ISR_CONFIG))
+		return false;
+	if (s->pci.n_msix != s->n_queues + 1 || !is_vector(s, s->config_msix_vector))
+		return false;
+	/* A driver may propose any features; only offered ones are ever accepted. */
+	if ((s->status & STATUS_FEATURES_OK) && ((s->driver_features & ~s->device_features) ||
+						 !(s->driver_features & VIRTIO_F_VERSION_1)))
+		return false;
+	return !(s->status & STATUS_DRIVER_OK) || (s->status & STATUS_FEATURES_OK);
+}
+
+int virtio_state_check(const struct virtio_state *state, struct error *err)
+{
+	if (!registers_consistent(state))
+		return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
+				 "virtio registers contradict each other; the stream is damaged");
+	for (uint32_t i = 0; i < state->n_queues; i++) {
+		const struct virtio_queue_state *q = &state->queues[i];
+		bool active = q->enabled && (state->status & STATUS_DRIVER_OK);
+
+		if (virtio_queue_state_check(q) < 0 || !is_vector(state, q->msix_vector) ||
+		    (q->n_inflight && !active))
+			return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
+					 "virtio queue %u cannot be so; the stream is damaged", i);
+	}
+	return 0;
+}
+
+/* The driver is in charge and the device works. */
+static bool is_active(const struct virtio_state *s)
+{
+	return (s->status & STATUS_DRIVER_OK) && !(s->status & STATUS_NEEDS_RESET) && !s->resetting;
+}
+
+/* ---- interrupts ---- */
+
+static void interrupt(struct virtio_device *vdev, uint8_t isr, const uint16_t *vector_register)
+{
+	uint16_t vector = __atomic_load_n(vector_register, __ATOMIC_RELAXED);
+
+	device_touch(&vdev->device);
+	/* The register is for drivers without MSI-X, who poll it; others never look. */
+	__atomic_fetch_or(&vdev->state->isr, isr, __ATOMIC_RELAXED);
+	if (vector != VIRTIO_NO_VECTOR)
+		pci_msix_notify(&vdev->pci, vector);
+}
+
+void virtio_queue_signal(struct virtio_vq *vq)
+{
+	struct virtio_device *vdev = vq->vdev;
+
+	device_touch(&vdev->device);
+	if (virtio_queue_should_signal(&vq->queue))
+		interrupt(vdev, ISR_QUEUE, &vdev->state->queues[vq->index].msix_vector);
+}
+
+void virtio_device_broken(struct virtio_device *vdev)
+{
+	struct virtio_state *s = vdev->state;
+	bool news;
+
+	pthread_mutex_lock(&vdev->device.lock);
+	/* A reset under way heals it anyway, and a driver not yet in charge is not told. */
+	news = is_active(s);
+	if (news) {
+		s->status |= STATUS_NEEDS_RESET;
+		__atomic_store_n(&vdev->broken, true, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&vdev->device.lock);
+	if (news)
+		interrupt(vdev, ISR_CONFIG, &s->config_msix_vector);
+}
+
+void virtio_config_update(struct virtio_device *vdev, unsigned int offset, const void *bytes,
+			  size_t len)
+{
+	struct virtio_state *s = vdev->state;
+	bool told;
+
+	pthread_mutex_lock(&vdev->device.lock);
+	assert(range_fits(offset, len, s->config_len));
+	memcpy(s->config + offset, bytes, len);
+	s->config_generation++;
+	told = is_active(s);
+	pthread_mutex_unlock(&vdev->device.lock);
+	if (told)
+		interrupt(vdev, ISR_CONFIG, &s->config_msix_vector);
+}
+
+/* ---- the life of queues: requests from under device.lock ---- */
+
+void transport_sync_doorbells_locked(struct virtio_device *vdev)
+{
+	const struct pci_bar *bar = &vdev->pci.bars[TRANSPORT_BAR];
+
+	for (unsigned int i = 0; i < vdev->n_queues; i++) {
+		struct virtio_vq *vq = &vdev->queues[i];
+		uint64_t address = bar->region.base + TRANSPORT_NOTIFY +
+				   (uint64_t)i * TRANSPORT_NOTIFY_MULTIPLIER;
+		bool due = vq->wanted && bar->mapped;
+
+		if (vq->rings && (!due || vq->doorbell.address != address)) {
+			doorbell_remove(vdev->doorbells, &vq->doorbell);
+			vq->rings = false;
+		}
+		if (due && !vq->rings) {
+			vq->doorbell.address = address;
+			doorbell_add(vdev->doorbells, &vq->doorbell);
+			vq->rings = true;
+		}
+	}
+}
+
+/* Numbers of lives are not 0, which means none. */
+static uint32_t new_life(struct virtio_device *vdev)
+{
+	if (++vdev->lives == 0)
+		vdev->lives = 1;
+	return vdev->lives;
+}
+
+void transport_activate_locked(struct virtio_device *vdev)
+{
+	if (!vdev->running)
+		return;
+	for (unsigned int i = 0; i < vdev->n_queues; i++) {
+		struct virtio_vq *vq = &vdev->queues[i];
+
+		if (!vdev->state->queues[i].enabled)
+			continue;
+		vq->wanted = new_life(vdev);
+		fd_signal_event(vq->control.fd);
+	}
+	transport_sync_doorbells_locked(vdev);
+}
+
+/* Tells every queue that lives, or was about to, to stop. Afterwards queues_busy says who is not idle. */
+static void stop_queues_locked(struct virtio_device *vdev)
+{
+	for (unsigned int i = 0; i < vdev->n_queues; i++) {
+		struct virtio_vq *vq = &vdev->queues[i];
+
+		if (!vq->wanted)
+			continue;
+		vq->wanted = 0;
+		vdev->queues_busy |= 1ULL << i;
+		fd_signal_event(vq->control.fd);
+	}
+	transport_sync_doorbells_locked(vdev);
+}
+
+/* Power-on values. What is offered, and config with its generation, stay. */
+static void reset_registers_locked(struct virtio_device *vdev)
+{
+	struct virtio_state *s = vdev->state;
+
+	s->status = 0;
+	s->resetting = 0;
+	s->driver_features = 0;
+	s->device_feature_select = s->driver_feature_select = 0;
+	s->queue_select = 0;
+	__atomic_store_n(&s->isr, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->config_msix_vector, VIRTIO_NO_VECTOR, __ATOMIC_RELAXED);
+	for (unsigned int i = 0; i < vdev->n_queues; i++)
+		virtio_queue_state_reset(&s->queues[i]);
+	__atomic_store_n(&vdev->broken, false, __ATOMIC_RELAXED);
+	device_touch(&vdev->device);
+}
+
+void transport_reset_locked(struct virtio_device *vdev)
+{
+	stop_queues_locked(vdev);
+	if (vdev->queues_busy)
+		vdev->state->resetting = 1;
+	else
+		reset_registers_locked(vdev);
+}
+
+/* ---- the life of queues: on their workers ---- */
+
+void virtio_queue_idle(struct virtio_vq *vq)
+{
+	struct virtio_device *vdev = vq->vdev;
+
+	vq->life = 0;
+	vq->attached = vq->stopping = false;
+	pthread_mutex_lock(&vdev->device.lock);
+	vdev->queues_busy &= ~(1ULL << vq->index);
+	if (!vdev->queues_busy) {
+		if (vdev->state->resetting)
+			reset_registers_locked(vdev);
+		pthread_cond_broadcast(&vdev->idle);
+	}
+	if (vq->wanted)
+		fd_signal_event(vq->control.fd);
+	pthread_mutex_unlock(&vdev->device.lock);
+}
+
+static void start_queue(struct virtio_vq *vq, uint32_t life)
+{
+	struct virtio_device *vdev = vq->vdev;
+	struct virtio_state *s = vdev->state;
+	int r;
+
+	vq->life = life;
+	r = virtio_queue_start(&vq->queue, vdev->memory, &s->queues[vq->index], s->driver_features);
+	if (r == 0 && vdev->ops->queue_started) {
+		vq->attached = true;
+		r = vdev->ops->queue_started(vq);
+	}
+	if (r < 0)
+		virtio_device_broken(vdev);
+	else
+		virtio_queue_again(vq); /* doorbells that rang before, or in the saved machine */
+}
+
+static void stop_queue(struct virtio_vq *vq)
+{
+	const struct virtio_ops *ops = vq->vdev->ops;
+
+	virtio_queue_stop(&vq->queue);
+	if (vq->stopping)
+		return;
+	vq->stopping = true;
+	if (vq->attached && ops->queue_stopping)
+		ops->queue_stopping(vq);
+	else
+		virtio_queue_idle(vq);
+}
+
+/* Brings the queue nearer to the life that is wanted. */
+static void control_ready(struct loop_watch *watch, uint32_t events _unused_)
+{
+	struct virtio_vq *vq = container_of(watch, struct virtio_vq, control);
+	struct virtio_device *vdev = vq->vdev;
+	uint32_t wanted;
+
+	fd_clear_event(watch->fd);
+	pthread_mutex_lock(&vdev->device.lock);
+	wanted = vq->wanted;
+	pthread_mutex_unlock(&vdev->device.lock);
+	if (vq->life && vq->life != wanted)
+		stop_queue(vq);
+	else if (!vq->life && wanted)
+		start_queue(vq, wanted);
+	else if (!vq->life)
+		virtio_queue_idle(vq); /* told to stop before it had started */
+}
+
+static void kick_ready(struct loop_watch *watch, uint32_t events _unused_)
+{
+	struct virtio_vq *vq = container_of(watch, struct virtio_vq, kick);
+	struct virtio_device *vdev = vq->vdev;
+
+	fd_clear_event(watch->fd);
+	if (!vq->queue.started || !vdev->ops->queue_kicked ||
+	    __atomic_load_n(&vdev->broken, __ATOMIC_RELAXED))
+		return;
+	device_touch(&vdev->device);
+	vdev->ops->queue_kicked(vq);
+}
+
+void virtio_queue_again(struct virtio_vq *vq)
+{
+	fd_signal_event(vq->kick.fd);
+}
+
+/* ---- device_ops ---- */
+
+static struct virtio_device *from_device(struct device *device)
+{
+	return container_of(device, struct virtio_device, device);
+}
+
+static int transport_start(struct device *device, const struct worker_start *enter,
+			   struct error *err)
+{
+	struct virtio_device *vdev = from_device(device);
+	int r = 0;
+
+	for (unsigned int i = 0; i < vdev->n_workers; i++) {
+		r = worker_start(vdev->workers[i], enter);
+		if (r < 0)
+			return error_set(err, r, EXIT_STATUS_HOST,
+					 "%s: cannot start a thread: %s; raise the limit on "
+					 "processes (ulimit -u)",
+					 device->name, strerror(-r));
+	}
+	if (vdev->ops->start)
+		r = vdev->ops->start(vdev, err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&device->lock);
+	vdev->running = true;
+	if (is_active(vdev->state))
+		transport_activate_locked(vdev);
+	pthread_mutex_unlock(&device->lock);
+	return 0;
+}
+
+static void end_workers(struct virtio_device *vdev)
+{
+	for (unsigned int i = 0; i < vdev->n_workers; i++)
+		worker_free(TAKE_PTR(vdev->workers[i]));
+}
+
+static void transport_stop(struct device *device)
+{
+	struct virtio_device *vdev = from_device(device);
+
+	pthread_mutex_lock(&device->lock);
+	vdev->running = false;
+	stop_queues_locked(vdev);
+	while (vdev->queues_busy)
+		pthread_cond_wait(&vdev->idle, &device->lock);
+	pthread_mutex_unlock(&device->lock);
+	if (vdev->ops->stop)
+		vdev->ops->stop(vdev);
+	end_workers(vdev);
+}
+
+static void transport_reset(struct device *device)
+{
+	struct virtio_device *vdev = from_device(device);
+
+	pci_function_reset(&vdev->pci);
+	transport_reset_locked(vdev);
+}
+
+static bool transport_resetting(struct device *device)
+{
+	struct virtio_device *vdev = from_device(device);
+	bool busy;
+
+	pthread_mutex_lock(&device->lock);
+	busy = vdev->queues_busy != 0;
+	pthread_mutex_unlock(&device->lock);
+	return busy;
+}
+
+/* The barrier is held: workers are parked (or not started yet), so their side may be touched here. What an
+ * old life still has in flight is dropped when it completes. */
+static void abandon_lives_locked(struct virtio_device *vdev)
+{
+	for (unsigned int i = 0; i < vdev->n_queues; i++)
+		if (vdev->queues[i].life)
+			virtio_queue_stop(&vdev->queues[i].queue);
+	stop_queues_locked(vdev);
+}
+
+static int loaded_locked(struct virtio_device *vdev, struct error *err)
+{
+	struct virtio_state *s = vdev->state;
+	int r;
+
+	abandon_lives_locked(vdev);
+	r = pci_function_loaded(&vdev->pci, err);
+	if (r < 0)
+		return r;
+	if (s->resetting)
+		reset_registers_locked(vdev);
+	__atomic_store_n(&vdev->broken, s->status & STATUS_NEEDS_RESET, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int transport_after_load(struct device *device, struct error *err)
+{
+	struct virtio_device *vdev = from_device(device);
+	int r;
+
+	pthread_mutex_lock(&device->lock);
+	r = loaded_locked(vdev, err);
+	pthread_mutex_unlock(&device->lock);
+	if (r == 0 && vdev->ops->after_load)
+		r = vdev->ops->after_load(vdev, err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&device->lock);
+	if (is_active(vdev->state))
+		transport_activate_locked(vdev);
+	pthread_mutex_unlock(&device->lock);
+	return 0;
+}
+
+static void transport_destroy(struct device *device)
+{
+	struct virtio_device *vdev = from_device(device);
+
+	vdev->ops->destroy(vdev);
+}
+
+static const struct device_ops transport_ops = {
+	.start = transport_start,
+	.stop = transport_stop,
+	.reset = transport_reset,
+	.resetting = transport_resetting,
+	.after_load = transport_after_load,
+	.destroy = transport_destroy,
+};
+
+/* ---- making ---- */
+
+/* Class codes by device type (PCI Code and ID Assignment Specification 1.11). */
+static uint32_t class_of(uint16_t id)
+{
+	static const struct {
+		uint16_t id;
+		uint32_t class_code;
+	} classes[] = {
+		{ VIRTIO_ID_NET, 0x020000 },	 /* network controller, Ethernet */
+		{ VIRTIO_ID_BLOCK, 0x010000 },	 /* mass storage, SCSI as its relatives say */
+		{ VIRTIO_ID_CONSOLE, 0x078000 }, /* communication, other */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
+		if (classes[i].id == id)
+			return classes[i].class_code;
+	return 0xff0000; /* fits no class */
+}
+
+static void init_state(struct virtio_state *state, const struct virtio_params *params)
+{
+	*state = (struct virtio_state){
+		.device_features = params->features | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
+				   VIRTIO_F_INDIRECT_DESC,
+		.config_msix_vector = VIRTIO_NO_VECTOR,
+		.config_len = (uint32_t)params->config_len,
+		.n_queues = params->n_queues,
+	};
+	if (params->config_len)
+		memcpy(state->config, params->config, params->config_len);
+	for (unsigned int i = 0; i < params->n_queues; i++) {
+		state->queues[i].max_size = params->queue_size;
+		virtio_queue_state_reset(&state->queues[i]);
+	}
+}
+
+static int init_queue(struct virtio_device *vdev, unsigned int index, struct worker *worker)
+{
+	struct virtio_vq *vq = &vdev->queues[index];
+	int r;
+
+	vq->vdev = vdev;
+	vq->index = index;
+	vq->worker = worker;
+	vq->kick.fd = fd_new_event();
+	vq->control.fd = fd_new_event();
+	if (vq->kick.fd < 0 || vq->control.fd < 0)
+		return MIN(vq->kick.fd, vq->control.fd);
+	vq->doorbell = (struct doorbell){ .space = BUS_MMIO, .size = 2, .event = vq->kick.fd };
+	r = loop_add(worker_loop(worker), &vq->control);
+	return r < 0 ? r : loop_add(worker_loop(worker), &vq->kick);
+}
+
+static int init_workers(struct virtio_device *vdev, const struct virtio_params *params,
+			const struct virtio_host *host)
+{
+	/* A thread's name has 15 bytes: "virtio-" tells nothing new. */
+	const char *short_name = strncmp(params->name, "virtio-", 7) ? params->name
+								     : params->name + 7;
+	char name[16];
+
+	for (unsigned int i = 0; i < params->n_workers; i++) {
+		snprintf(name, sizeof(name), "%.10s:%u", short_name, i);
+		vdev->workers[i] = worker_new(name, host->clock, host->quiesce);
+		if (!vdev->workers[i])
+			return -ENOMEM;
+		vdev->n_workers++;
+	}
+	return 0;
+}
+
+static int init_queues(struct virtio_device *vdev, const struct virtio_params *params)
+{
+	for (unsigned int i = 0; i < vdev->n_queues; i++) {
+		unsigned int worker = params->worker_of ? params->worker_of(i)
+							: i % params->n_workers;
+		int r;
+
+		assert(worker < vdev->n_workers);
+		r = init_queue(vdev, i, vdev->workers[worker]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int init_pci(struct virtio_device *vdev, const struct virtio_params *params,
+		    struct pci_host *pci)
+{
+	struct pci_identity identity = {
+		.vendor = PCI_VENDOR_VIRTIO,
+		.device = PCI_DEVICE_MODERN + params->id,
+		.subsystem_vendor = PCI_VENDOR_VIRTIO,
+		.subsystem = PCI_SUBSYSTEM_MODERN + params->id,
+		.class_code = class_of(params->id),
+		.revision = 1,
+	};
+	int r;
+
+	pci_function_init(&vdev->pci, &vdev->device, &vdev->state->pci, &identity,
+			  &registers_pci_ops);
+	r = registers_init(vdev);
+	if (r == 0) /* one vector for each queue, and one for changes of configuration */
+		r = pci_add_msix(&vdev->pci, vdev->n_queues + 1, TRANSPORT_MSIX_BAR);
+	if (r == 0)
+		r = pci_plug(pci, &vdev->pci, 0);
+	vdev->plugged = r == 0;
+	return r;
+}
+
+static int init_parts(struct virtio_device *vdev, const struct virtio_params *params,
+		      const struct virtio_host *host)
+{
+	int r = init_workers(vdev, params, host);
+
+	if (r == 0)
+		r = init_queues(vdev, params);
+	return r == 0 ? init_pci(vdev, params, host->pci) : r;
+}
+
+int virtio_device_init(struct virtio_device *vdev, struct virtio_state *state,
+		       const struct virtio_params *params, const struct virtio_host *host,
+		       struct error *err)
+{
+	const struct state_table *table = params->table ? params->table : &virtio_state_table;
+	int r;
+
+	assert(params->n_queues <= VIRTIO_QUEUES_MAX && params->n_workers <= VIRTIO_QUEUES_MAX);
+	assert(params->config_len <= sizeof(state->config));
+	*vdev = (struct virtio_device){
+		.state = state,
+		.ops = params->ops,
+		.memory = host->memory,
+		.doorbells = host->doorbells,
+		.n_queues = params->n_queues,
+	};
+	for (unsigned int i = 0; i < vdev->n_queues; i++) {
+		vdev->queues[i].kick = (struct loop_watch){ -1, EPOLLIN, kick_ready };
+		vdev->queues[i].control = (struct loop_watch){ -1, EPOLLIN, control_ready };
+	}
+	init_state(state, params);
+	device_init(&vdev->device, &transport_ops, params->name, table,
+		    params->table ? params->table_state : state);
+	pthread_cond_init(&vdev->idle, NULL);
+	r = init_parts(vdev, params, host);
+	if (r < 0) {
+		virtio_device_release(vdev);
+		return error_set(err, r, r == -ENOSPC ? EXIT_STATUS_USAGE : EXIT_STATUS_HOST,
+				 "%s: %s", params->name,
+				 r == -ENOSPC ? "no free PCI slot or address left; "
+						"give the machine fewer devices"
+					      : "no memory or descriptors left on this host; "
+						"raise its limits (ulimit -n)");
+	}
+	return 0;
+}
+
+void virtio_device_release(struct virtio_device *vdev)
+{
+	end_workers(vdev);
+	for (unsigned int i = 0; i < vdev->n_queues; i++) {
+		struct virtio_vq *vq = &vdev->queues[i];
+
+		if (vq->rings)
+			doorbell_remove(vdev->doorbells, &vq->doorbell);
+		fd_close(vq->kick.fd);
+		fd_close(vq->control.fd);
+	}
+	if (vdev->plugged)
+		pci_unplug(&vdev->pci);
+	pthread_cond_destroy(&vdev->idle);
+	device_release(&vdev->device);
+}
