@@ -16,8 +16,8 @@
 #include "base/loop.h"
 #include "base/macros.h"
 
-#define NET_HEADER_SIZE 12	       /* struct virtio_net_hdr_v1 */
-#define NET_FRAME_MAX (65536 + 64)     /* bytes of the largest (TSO) frame with header */
+#define NET_HEADER_SIZE 12	   /* struct virtio_net_hdr_v1 */
+#define NET_FRAME_MAX (65536 + 64) /* bytes of the largest (TSO) frame with header */
 
 /* Offloads that the guest accepts on received frames. */
 #define NET_OFFLOAD_CSUM 0x01
@@ -29,10 +29,12 @@
 struct net;
 struct net_queue;
 
-/* Called on the queue's thread. */
+/* Called on the queue's thread, never from inside one of its functions. */
 struct net_events {
-	void (*readable)(void *ctx); /* net_receive may give a frame */
-	void (*writable)(void *ctx); /* net_send after -EAGAIN may succeed now */
+	/* net_receive may give a frame: receive until it gives 0, or come back by yourself. Frames that a back end
+	 * holds already are not announced again. */
+	void (*readable)(void *ctx);
+	void (*writable)(void *ctx);	    /* net_send after -EAGAIN may succeed now */
 	void (*gone)(void *ctx, int error); /* the attachment vanished (tap deleted, passt ended) */
 	void *ctx;
 };
@@ -40,7 +42,8 @@ struct net_events {
 struct net_ops {
 	int (*queue_open)(struct net *net, unsigned int index, struct loop *loop,
 			  const struct net_events *events, struct net_queue **ret_queue);
-	/* Which offloads received frames may carry; -EOPNOTSUPP for what the back end lacks. */
+	/* Which offloads received frames may carry from now on; -EOPNOTSUPP for what the back end lacks.
+	 * Any queue's thread. */
 	int (*set_offloads)(struct net *net, uint32_t offloads);
 	void (*destroy)(struct net *net);
 };
@@ -56,11 +59,13 @@ struct net_queue_ops {
 	/* Sends one frame (header first). 0, -EAGAIN (wait for `writable`), or an error: the frame is lost,
 	 * as on a wire. Buffers are free again on return. */
 	int (*send)(struct net_queue *queue, const struct iovec *iov, unsigned int n_iov);
-	/* Receives one frame into the buffers: its length, 0 when there is none, negative errno. A frame
-	 * longer than the buffers is cut, its true length is not told: give NET_FRAME_MAX to be sure. */
+	/* Receives one frame into the buffers: its length, 0 when there is none, or a negative errno: the
+	 * attachment has vanished. A frame longer than the buffers is cut, its true length is not told: give NET_FRAME_MAX to be sure. */
 	ssize_t (*receive)(struct net_queue *queue, const struct iovec *iov, unsigned int n_iov);
-	/* Asks for `readable` events, or not (the guest has no buffers). */
+	/* Asks for `readable` events, or not (the guest has no buffers). A queue begins without. */
 	void (*want_readable)(struct net_queue *queue, bool want);
+	/* Multi-queue: a queue out of use is given no frames; those it holds are lost. A queue begins in use. */
+	int (*set_active)(struct net_queue *queue, bool active);
 	void (*close)(struct net_queue *queue);
 };
 
@@ -75,6 +80,34 @@ static inline int net_queue_open(struct net *net, unsigned int index, struct loo
 	return net->ops->queue_open(net, index, loop, events, ret_queue);
 }
 
+static inline int net_send(struct net_queue *queue, const struct iovec *iov, unsigned int n_iov)
+{
+	return queue->ops->send(queue, iov, n_iov);
+}
+
+static inline ssize_t net_receive(struct net_queue *queue, const struct iovec *iov,
+				  unsigned int n_iov)
+{
+	return queue->ops->receive(queue, iov, n_iov);
+}
+
+static inline void net_want_readable(struct net_queue *queue, bool want)
+{
+	queue->ops->want_readable(queue, want);
+}
+
+static inline int net_queue_set_active(struct net_queue *queue, bool active)
+{
+	return queue->ops->set_active(queue, active);
+}
+
+static inline void net_queue_close(struct net_queue *queue)
+{
+	if (queue)
+		queue->ops->close(queue);
+}
+
+/* All queues are closed before. A filter frees what it stands on. */
 static inline void net_free(struct net *net)
 {
 	if (net)
