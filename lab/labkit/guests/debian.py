@@ -27,7 +27,7 @@ FILES = {
     "etc/hostname": "debian\n",
     "etc/hosts": "127.0.0.1 localhost debian\n",
     # A card without "ip=" on the kernel's command line asks by DHCP.
-    "etc/systemd/network/80-card.network":
+    "etc/systemd/network/95-card.network":
         "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n",
     "etc/systemd/system/serial-getty@.service.d/root.conf":
         "[Service]\nExecStart=\n"
@@ -134,4 +134,4 @@ def build(name):
 
     folder = cache.built(f"guest-{name}", _inputs(name), make)
     return {"kernel": folder / "kernel", "initrd": folder / "initrd", "disk": folder / "disk",
-            "cmdline": "root=/dev/vda rw"}
+            "cmdline": "root=/dev/vda rw net.ifnames=0"}
