@@ -57,20 +57,25 @@ class Booted:
 
 
 class Stage:
-    """With "with": the machine is up inside the block."""
+    """With "with". The machine comes up when something is first to run in it, and ends with the block."""
 
     def __init__(self):
-        self._lab = Lab(machines=1, cpus=2, memory=6144)
+        self._lab = None
 
     def __enter__(self):
-        self._lab.up()
-        self._machine = self._lab["A"]
-        copies = [f"cp {shlex.quote(str(path))} {PLACE}/{name}" for name, path in self._files().items()]
-        self.execute(" && ".join([f"mkdir -p {PLACE}", *copies]), timeout=180)
         return self
 
     def __exit__(self, *_):
-        self._lab.down()
+        if self._lab:
+            self._lab.down()
+
+    def _machine(self):
+        if not self._lab:
+            self._lab = Lab(machines=1, cpus=2, memory=6144).up()
+            copies = [f"cp {shlex.quote(str(path))} {PLACE}/{name}"
+                      for name, path in self._files().items()]
+            self._lab["A"].run(" && ".join([f"mkdir -p {PLACE}", *copies]), timeout=180)
+        return self._lab["A"]
 
     @staticmethod
     def _files():
@@ -109,7 +114,7 @@ class Stage:
         return Booted(seen)
 
     def execute(self, command, **options):
-        return self._machine.run(command, **options).text
+        return self._machine().run(command, **options).text
 
     def exits(self, monitor, kind):
         """Microseconds of one exit, as the guest of exits.S makes it: median of three rounds."""
