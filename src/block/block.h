@@ -55,7 +55,8 @@ struct block_geometry {
 };
 
 struct block_ops {
-	/* Opens a queue whose completions run on `loop`'s thread. `depth`: requests in flight at once. */
+	/* Opens a queue whose completions run on `loop`'s thread. `depth` (1..LIMIT_QUEUE_SIZE): requests
+	 * in flight at once. Another thread may open it while that one does not run yet. */
 	int (*queue_open)(struct block *block, struct loop *loop, unsigned int depth,
 			  struct block_queue **ret_queue);
 	void (*destroy)(struct block *block);
@@ -70,15 +71,21 @@ struct block_queue_ops {
 	/* Takes a checked request; never completes it before returning. More than `depth` in flight is the
 	 * layer's to keep waiting, not an error. */
 	void (*submit)(struct block_queue *queue, struct block_request *request);
-	/* Tells the host about everything submitted since the last kick (batching). */
+	/* Tells the host about everything submitted since the last kick (batching). Requests may complete
+	 * inside a kick; a kick from inside `done` or `batch_end` takes effect when those have returned. */
 	void (*kick)(struct block_queue *queue);
-	/* Closes with nothing in flight. */
+	/* Closes, on the queue's thread. What is in flight is waited for as long as the host may still touch
+	 * its buffers, and is never `done`. */
 	void (*close)(struct block_queue *queue);
 };
 
 struct block_queue {
 	const struct block_queue_ops *ops;
 	struct block *block;
+	/* Set by the opener after opening; NULL: not wanted. Called on the queue's thread after each batch of
+	 * completions, so that one signal or one kick serves all of them. */
+	void (*batch_end)(struct block_queue *queue);
+	void *owner; /* the opener's */
 };
 
 /* Judges a request against the geometry: 0, -EINVAL (range, alignment, length), -EROFS, -EOPNOTSUPP. */
@@ -98,6 +105,13 @@ static inline void block_submit(struct block_queue *queue, struct block_request 
 static inline void block_kick(struct block_queue *queue)
 {
 	queue->ops->kick(queue);
+}
+
+/* For layers: the present batch of completions is over. */
+static inline void block_batch_end(struct block_queue *queue)
+{
+	if (queue->batch_end)
+		queue->batch_end(queue);
 }
 
 static inline void block_queue_close(struct block_queue *queue)
