@@ -202,7 +202,7 @@ static void test_block_device(void **state)
 	};
 	char device[32];
 	struct error err;
-	int fd;
+	int fd = -1;
 
 	if (!make_device(rig, device, sizeof(device), &fd))
 		skip();
