@@ -121,34 +121,39 @@ static uint64_t ticks_to_ns(uint64_t ticks)
 			  PM_TIMER_HZ);
 }
 
-/* TMR_STS tells each change of the timer's top bit (ACPI 6.4, 4.8.3.3). Somebody has to look at that moment
- * only while it interrupts. */
-static void timer_update(struct power *power)
+/* TMR_STS tells each change of the timer's top bit (ACPI 6.4, 4.8.3.3). */
+static void settle(struct power *power)
 {
 	uint64_t wraps = timer_ticks(power) >> (POWER_PM_TIMER_BITS - 1);
-	struct power_state *s = &power->state;
-	uint64_t next = DEVICE_TIMER_NEVER;
 
-	if (wraps != s->timer_wraps) {
-		s->timer_wraps = wraps;
-		s->status |= PM1_TIMER;
-		device_touch(&power->device);
-	}
-	if (s->enable & ~s->status & PM1_TIMER)
-		next = power->timer_start + ticks_to_ns((wraps + 1) << (POWER_PM_TIMER_BITS - 1));
-	device_timer_set(&power->timer, next);
+	if (wraps == power->state.timer_wraps)
+		return;
+	power->state.timer_wraps = wraps;
+	power->state.status |= PM1_TIMER;
+	device_touch(&power->device);
 }
 
-static void lines_update(struct power *power)
+/* When the timer's top bit changes next: somebody has to look then only while that interrupts. */
+static uint64_t next_due(const struct power *power)
 {
+	const struct power_state *s = &power->state;
+
+	if (!(s->enable & ~s->status & PM1_TIMER))
+		return DEVICE_TIMER_NEVER;
+	return power->timer_start + ticks_to_ns((s->timer_wraps + 1) << (POWER_PM_TIMER_BITS - 1));
+}
+
+static void look(struct power *power)
+{
+	settle(power);
 	output_set(&power->sci, power->state.status & power->state.enable);
 	output_set(&power->ged, power->state.events);
+	device_timer_set(&power->timer, next_due(power));
 }
 
 static void update(struct power *power)
 {
-	timer_update(power);
-	lines_update(power);
+	look(power);
 	device_touch(&power->device);
 }
 
@@ -172,8 +177,7 @@ static uint64_t pm_read(void *ctx, uint64_t offset, unsigned int size)
 	struct power *power = ctx;
 	uint8_t bytes[POWER_PM_LEN] = { 0 };
 
-	timer_update(power);
-	lines_update(power);
+	look(power);
 	le_store(bytes + POWER_PM1_EVENT, 2, power->state.status);
 	le_store(bytes + POWER_PM1_EVENT + 2, 2, power->state.enable);
 	le_store(bytes + POWER_PM1_CONTROL, 2, power->state.control | CONTROL_SCI_ENABLED);
@@ -212,7 +216,7 @@ static void pm_write(void *ctx, uint64_t offset, unsigned int size, uint64_t dat
 	uint8_t bytes[POWER_PM_LEN] = { 0 };
 	uint16_t bits;
 
-	timer_update(power);
+	settle(power);
 	le_store(bytes + offset, size, data);
 	s->status &= ~le_load(bytes + POWER_PM1_EVENT, 2);
 	bits = covered(offset, size, POWER_PM1_EVENT + 2);
@@ -330,22 +334,26 @@ static void reset(struct device *device)
 	update(power);
 }
 
+/* Tells nobody: the interrupt controllers may have been saved already. */
 static void before_save(struct device *device)
 {
 	struct power *power = container_of(device, struct power, device);
 
-	update(power);
+	settle(power);
+	device_touch(device);
 	power->state.timer_ns = timer_ns(power);
 }
 
 static int after_load(struct device *device, struct error *err)
 {
 	struct power *power = container_of(device, struct power, device);
+	uint64_t now = clock_now(power->clock);
 
-	power->timer_start = clock_now(power->clock) - power->state.timer_ns;
+	power->timer_start = now - power->state.timer_ns;
 	output_forget(&power->sci);
 	output_forget(&power->ged);
-	update(power);
+	/* The lines are told by the control loop, when all the machine is loaded. */
+	device_timer_set(&power->timer, now);
 	return 0;
 }
 

@@ -514,12 +514,13 @@ static void reset(struct device *device)
 	update(rtc);
 }
 
+/* Tells nobody: the interrupt controllers may have been saved already. */
 static void before_save(struct device *device)
 {
 	struct rtc *rtc = container_of(device, struct rtc, device);
 
 	settle(rtc);
-	update(rtc);
+	device_touch(device);
 	rtc->state.fraction_ns = divider_held(&rtc->state) ? 0
 							   : clock_now(rtc->clock) - rtc->origin;
 }
@@ -527,10 +528,12 @@ static void before_save(struct device *device)
 static int after_load(struct device *device, struct error *err)
 {
 	struct rtc *rtc = container_of(device, struct rtc, device);
+	uint64_t now = clock_now(rtc->clock);
 
-	rtc->origin = clock_now(rtc->clock) - rtc->state.fraction_ns;
+	rtc->origin = now - rtc->state.fraction_ns;
 	output_forget(&rtc->irq);
-	update(rtc);
+	/* What the flags say is told by the control loop, when all the machine is loaded. */
+	device_timer_set(&rtc->timer, now);
 	return 0;
 }
 

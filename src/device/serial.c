@@ -535,8 +535,7 @@ static int after_load(struct device *device, struct error *err)
 {
 	struct serial *serial = container_of(device, struct serial, device);
 
-	output_forget(&serial->irq);
-	irq_update(serial);
+	output_forget(&serial->irq); /* the controllers' saved inputs hold the line meanwhile */
 	return 0;
 }
 
