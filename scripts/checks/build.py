@@ -7,13 +7,14 @@ import shutil
 from checks import process
 from checks.report import say
 
-# THE table: directory -> environment of the configuration, meson's options.
+# THE table: directory -> environment of the configuration, meson's options. Warnings are errors but in
+# the sanitizers' builds: what those insert makes gcc warn of paths that are not there.
 BUILDS = {
-    "build": ({"CC": "gcc"}, []),
-    "build-asan": ({"CC": "gcc"}, ["-Db_sanitize=address,undefined"]),
-    "build-tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread"]),
+    "build": ({"CC": "gcc"}, ["-Dwerror=true"]),
+    "build-asan": ({"CC": "gcc"}, ["-Dwerror=false", "-Db_sanitize=address,undefined"]),
+    "build-tsan": ({"CC": "gcc"}, ["-Dwerror=false", "-Db_sanitize=thread"]),
     "build-fuzz": ({"CC": "clang-14", "CFLAGS": "-fprofile-instr-generate -fcoverage-mapping"},
-                   ["-Dfuzz=true", "-Db_lundef=false"]),
+                   ["-Dwerror=true", "-Dfuzz=true", "-Db_lundef=false"]),
 }
 
 
@@ -22,7 +23,7 @@ def make(directory, report):
     say(f"  building {directory}/")
     status, output = _configure(directory)
     if status == 0:
-        status, output = process.run(["ninja", "-C", directory])
+        status, output = process.run(["ninja", "--quiet", "-C", directory])
     if status:
         report.fail(f"build of {directory}/", output)
     return status == 0
@@ -36,7 +37,7 @@ def _configure(directory):
     if os.path.exists(os.path.join(directory, "build.ninja")) and _read(stamp) == wanted:
         return 0, ""
     shutil.rmtree(directory, ignore_errors=True)
-    command = ["meson", "setup", directory, "-Dwerror=true"] + options
+    command = ["meson", "setup", directory] + options
     status, output = process.run(command, env=environment)
     if status == 0:
         with open(stamp, "w", encoding="utf-8") as file:

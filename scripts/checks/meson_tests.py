@@ -58,7 +58,7 @@ def _count(program, label, report):
     if program["result"] == "SKIP":
         report.skip(name, _last_line(text) or "the program said so")
     elif program["result"] != "OK":
-        report.fail(f"{name}: {' '.join(bad[:1])} ({program['result'].lower()})", text)
+        report.fail(f"{': '.join([name] + bad[:1])} ({program['result'].lower()})", text)
         for case in bad[1:]:
             report.fail(f"{name}: {case}", "shown above")
     if good or (program["result"] == "OK" and not cases):

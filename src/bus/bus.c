@@ -52,8 +52,10 @@ void bus_free(struct bus *bus)
 	free(bus);
 }
 
-#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
-#define STORE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
+/* Each load is ordered before the second look at the sequence, each store after its first change: no fence,
+ * which TSAN could not follow. */
+#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define STORE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELEASE)
 
 /* The entry that holds `address`, from a table that may change under us. */
 static struct bus_region *search(const struct bus_table *table, uint64_t address)
@@ -82,7 +84,6 @@ struct bus_region *bus_find(struct bus *bus, enum bus_space space, uint64_t addr
 		uint32_t before = __atomic_load_n(&table->sequence, __ATOMIC_ACQUIRE);
 		struct bus_region *region = search(table, address);
 
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		if (!(before & 1) && LOAD(table->sequence) == before)
 			return region;
 	}
@@ -98,7 +99,6 @@ static void entry_copy(struct bus_entry *to, const struct bus_entry *from)
 static void change_begin(struct bus_table *table)
 {
 	STORE(table->sequence, table->sequence + 1);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
 static void change_end(struct bus_table *table)
