@@ -21,7 +21,6 @@
 struct irqchip_state {
 	struct pic master, slave;
 	struct ioapic ioapic;
-	uint8_t sampled; /* the CPU saw INTR: an INTA cycle follows, whatever becomes of the request */
 };
 
 enum { REGION_MASTER, REGION_SLAVE, REGION_ELCR, REGION_IOAPIC, REGIONS };
@@ -34,7 +33,7 @@ struct irqchip {
 	/* under device.lock */
 	struct irqchip_state state;
 	struct msi_message routes[IRQCHIP_LINES]; /* as told to the host */
-	bool intr;				  /* also read without the lock */
+	bool intr;				  /* as told to the host */
 };
 
 static int check(const void *state_ptr, struct error *err)
@@ -52,7 +51,6 @@ static const struct state_field irqchip_fields[] = {
 	STATE_FIELD_STRUCT(struct irqchip_state, master, &pic_state_table),
 	STATE_FIELD_STRUCT(struct irqchip_state, slave, &pic_state_table),
 	STATE_FIELD_STRUCT(struct irqchip_state, ioapic, &ioapic_state_table),
-	STATE_FIELD_U8(struct irqchip_state, sampled),
 };
 
 static const struct state_table irqchip_table = {
@@ -75,7 +73,7 @@ static void pics_update(struct irqchip *irqchip)
 	intr = pic_request(&s->master) >= 0;
 	if (intr == irqchip->intr)
 		return;
-	__atomic_store_n(&irqchip->intr, intr, __ATOMIC_RELEASE);
+	irqchip->intr = intr;
 	irqchip->host.pic_changed(irqchip->host.ctx, intr);
 }
 
@@ -235,21 +233,6 @@ void irqchip_eoi(struct irqchip *irqchip, uint8_t vector)
 	pthread_mutex_unlock(&irqchip->device.lock);
 }
 
-bool irqchip_pic_pending(struct irqchip *irqchip)
-{
-	bool intr = __atomic_load_n(&irqchip->intr, __ATOMIC_ACQUIRE);
-
-	/* Only the boot vCPU's thread writes `sampled` outside of the barrier and reset. */
-	if (irqchip->state.sampled != intr) {
-		pthread_mutex_lock(&irqchip->device.lock);
-		intr = irqchip->intr;
-		irqchip->state.sampled = intr;
-		device_touch(&irqchip->device);
-		pthread_mutex_unlock(&irqchip->device.lock);
-	}
-	return intr;
-}
-
 /* The slave's INT pin falls at INTA, so that a second request of its inputs is an edge to the master. */
 static int acknowledge_slave(struct irqchip_state *s)
 {
@@ -264,7 +247,7 @@ static int acknowledge(struct irqchip_state *s)
 	int input = pic_acknowledge(&s->master);
 
 	if (input < 0)
-		return s->sampled ? s->master.vector_base + PIC_SPURIOUS : -1;
+		return -1;
 	if (input == PIC_CASCADE)
 		return acknowledge_slave(s);
 	return s->master.vector_base + input;
@@ -276,7 +259,6 @@ int irqchip_pic_acknowledge(struct irqchip *irqchip)
 
 	pthread_mutex_lock(&irqchip->device.lock);
 	vector = acknowledge(&irqchip->state);
-	irqchip->state.sampled = 0;
 	device_touch(&irqchip->device);
 	pics_update(irqchip);
 	pthread_mutex_unlock(&irqchip->device.lock);
@@ -290,7 +272,6 @@ static void reset(struct device *device)
 	pic_reset(&irqchip->state.master);
 	pic_reset(&irqchip->state.slave);
 	ioapic_reset(&irqchip->state.ioapic);
-	irqchip->state.sampled = 0;
 	device_touch(device);
 	pics_update(irqchip);
 	routes_update(irqchip, true);

@@ -41,8 +41,7 @@ struct irq_line irqchip_line(struct irqchip *irqchip, uint32_t gsi);
 /* vCPU thread: a LAPIC finished the level-triggered `vector`. */
 void irqchip_eoi(struct irqchip *irqchip, uint8_t vector);
 
-/* Boot vCPU's thread, before entering the guest: whether the PIC asks (INTR). Cheap while it does not. */
-bool irqchip_pic_pending(struct irqchip *irqchip);
-/* Boot vCPU's thread: the INTA cycle; returns the vector (0..255). After irqchip_pic_pending said yes it always
- * gives one: the spurious vector 7 when the request has gone since. -1: nothing was asked for. */
+/* Boot vCPU's thread, when it can take an interrupt and pic_changed said that the PIC asks: the INTA cycle.
+ * Returns the vector (0..255). -1: the request has gone meanwhile; as the CPU has not begun a cycle for it,
+ * the spurious vector 7 is not due either. */
 int irqchip_pic_acknowledge(struct irqchip *irqchip);

@@ -28,6 +28,7 @@
 #define CONTROL_SLEEP 0x2000
 
 #define PM_TIMER_HZ 3579545ULL
+#define PM_TIMER_MASK ((1U << POWER_PM_TIMER_BITS) - 1)
 
 /* Reset control register (ICH9 data sheet, 13.7.5). */
 #define RESET_CPU 0x04 /* its rising edge resets */
@@ -181,7 +182,7 @@ static uint64_t pm_read(void *ctx, uint64_t offset, unsigned int size)
 	le_store(bytes + POWER_PM1_EVENT, 2, power->state.status);
 	le_store(bytes + POWER_PM1_EVENT + 2, 2, power->state.enable);
 	le_store(bytes + POWER_PM1_CONTROL, 2, power->state.control | CONTROL_SCI_ENABLED);
-	le_store(bytes + POWER_PM_TIMER, 4, timer_ticks(power));
+	le_store(bytes + POWER_PM_TIMER, 4, timer_ticks(power) & PM_TIMER_MASK);
 	return le_load(bytes + offset, size);
 }
 
@@ -319,6 +320,8 @@ void power_raise_event(struct device *device, uint32_t bits)
 
 	pthread_mutex_lock(&device->lock);
 	power->state.events |= (uint8_t)bits;
+	/* An edge each time: one that came while the input was masked is lost, the next must not be. */
+	output_set(&power->ged, false);
 	update(power);
 	pthread_mutex_unlock(&device->lock);
 }

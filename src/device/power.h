@@ -30,7 +30,7 @@ struct power_host {
 #define POWER_PM1_CONTROL 4
 #define POWER_PM_TIMER 8
 #define POWER_SLEEP_TYPE_S5 5
-#define POWER_PM_TIMER_BITS 32 /* FADT: TMR_VAL_EXT is set */
+#define POWER_PM_TIMER_BITS 24 /* FADT: TMR_VAL_EXT is not set */
 #define POWER_PM_LEN 12
 #define POWER_GED_LEN 4
 
