@@ -41,7 +41,7 @@ static int check(const void *state_ptr, struct error *err)
 	const struct irqchip_state *state = state_ptr;
 
 	if (pic_check(&state->master) < 0 || pic_check(&state->slave) < 0 ||
-	    ioapic_check(&state->ioapic) < 0 || state->sampled > 1)
+	    ioapic_check(&state->ioapic) < 0)
 		return error_set(err, -EINVAL, EXIT_STATUS_FAILED,
 				 "irqchip: the saved state is not one that the device can have");
 	return 0;
