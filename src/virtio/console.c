@@ -4,9 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-
-#include "base/fd.h"
 
 #define QUEUE_RECEIVE 0
 #define QUEUE_TRANSMIT 1
@@ -16,7 +13,6 @@
 #define INPUT_MAX 4096
 #define PIECE 1024	   /* bytes given to the stream at once */
 #define CHAINS_PER_TURN 32 /* then others, and the barrier, have their turn */
-#define RETRY_NS (5 * NSEC_PER_MSEC)
 #define PATIENCE_NS NSEC_PER_SEC
 
 struct console_state {
@@ -31,13 +27,12 @@ struct virtio_console {
 	struct virtio_device vdev;
 	struct console_state state;
 	struct stream *stream;
-	struct loop_watch arrived; /* eventfd: input grew */
 	bool refused; /* under device.lock: the stream was told that there is no room */
 	/* Worker's thread. */
 	bool holding;	     /* `chain` is in flight on the transmit queue */
 	bool impatient;	     /* the reader does not read: drop what it does not take at once */
 	uint64_t blocked_at; /* ns, when the reader last took something */
-	struct loop_timer retry;
+	struct loop_timer patience;
 	struct virtio_chain chain; /* of the transmit queue */
 	struct virtio_chain room;  /* of the receive queue, in use inside one call only */
 };
@@ -91,7 +86,7 @@ static size_t console_received(void *ctx, const void *buf, size_t len)
 	console->refused = taken < len;
 	pthread_mutex_unlock(&console->vdev.device.lock);
 	device_touch(&console->vdev.device);
-	fd_signal_event(console->arrived.fd);
+	virtio_queue_again(&console->vdev.queues[QUEUE_RECEIVE]);
 	return taken;
 }
 
@@ -170,14 +165,6 @@ static void finish_turn(struct virtio_vq *vq, int result)
 		virtio_queue_again(vq);
 }
 
-static void input_arrived(struct loop_watch *watch, uint32_t events _unused_)
-{
-	struct virtio_console *console = container_of(watch, struct virtio_console, arrived);
-
-	fd_clear_event(watch->fd);
-	virtio_queue_again(&console->vdev.queues[QUEUE_RECEIVE]);
-}
-
 /* ---- guest to world ---- */
 
 /* Gives the held chain's bytes to the stream; true when it took them all. */
@@ -201,7 +188,8 @@ static bool send_held(struct virtio_console *console)
 	return true;
 }
 
-/* The stream is full. True when the rest is to be dropped, else it is tried again soon. */
+/* The stream is full. True when the rest is to be dropped, else it is tried again when the stream has
+ * room, or when patience ends. */
 static bool give_up(struct virtio_console *console, struct loop *loop)
 {
 	uint64_t now = clock_now(loop_clock(loop));
@@ -212,7 +200,7 @@ static bool give_up(struct virtio_console *console, struct loop *loop)
 		console->impatient = true;
 	if (console->impatient)
 		return true;
-	loop_timer_arm(loop, &console->retry, now + RETRY_NS);
+	loop_timer_arm(loop, &console->patience, console->blocked_at + PATIENCE_NS);
 	return false;
 }
 
@@ -243,9 +231,17 @@ static int transmit(struct virtio_console *console, struct virtio_vq *vq)
 	return 1;
 }
 
-static void retry_expired(struct loop_timer *timer)
+static void patience_ended(struct loop_timer *timer)
 {
-	struct virtio_console *console = container_of(timer, struct virtio_console, retry);
+	struct virtio_console *console = container_of(timer, struct virtio_console, patience);
+
+	virtio_queue_again(&console->vdev.queues[QUEUE_TRANSMIT]);
+}
+
+/* Control loop: the stream has room again. */
+static void console_writable(void *ctx)
+{
+	struct virtio_console *console = ctx;
 
 	virtio_queue_again(&console->vdev.queues[QUEUE_TRANSMIT]);
 }
@@ -282,7 +278,7 @@ static void console_stopping(struct virtio_vq *vq)
 	struct virtio_console *console = from_vdev(vq->vdev);
 
 	if (vq->index == QUEUE_TRANSMIT) {
-		loop_timer_cancel(&console->retry);
+		loop_timer_cancel(&console->patience);
 		console->holding = false;
 	}
 	virtio_queue_idle(vq);
@@ -292,8 +288,9 @@ static void console_destroy(struct virtio_device *vdev)
 {
 	struct virtio_console *console = from_vdev(vdev);
 
+	console->stream->received = NULL;
+	console->stream->writable = NULL;
 	virtio_device_release(vdev);
-	fd_close(console->arrived.fd);
 	free(console);
 }
 
@@ -304,7 +301,6 @@ static const struct virtio_ops console_ops = {
 	.destroy = console_destroy,
 };
 
-/* Whatever index a queue has, both work on one thread: they share the retry timer and the stream. */
 static int init_device(struct virtio_console *console, const struct virtio_host *host,
 		       struct error *err)
 {
@@ -334,20 +330,14 @@ int virtio_console_new(const struct virtio_host *host, struct stream *stream,
 	if (!console)
 		return error_set(err, -ENOMEM, EXIT_STATUS_HOST, "virtio-console: out of memory");
 	console->stream = stream;
-	loop_timer_init(&console->retry, retry_expired);
-	console->arrived = (struct loop_watch){ fd_new_event(), EPOLLIN, input_arrived };
-	r = console->arrived.fd < 0 ? console->arrived.fd : init_device(console, host, err);
+	loop_timer_init(&console->patience, patience_ended);
+	r = init_device(console, host, err);
 	if (r < 0) {
-		fd_close(console->arrived.fd);
 		free(console);
-		return error_set(err, r, EXIT_STATUS_HOST, "virtio-console: no descriptors left");
-	}
-	r = loop_add(worker_loop(console->vdev.queues[QUEUE_RECEIVE].worker), &console->arrived);
-	if (r < 0) {
-		console_destroy(&console->vdev);
-		return error_set(err, r, EXIT_STATUS_HOST, "virtio-console: no memory left");
+		return r;
 	}
 	stream->received = console_received;
+	stream->writable = console_writable;
 	stream->ctx = console;
 	*ret_device = &console->vdev.device;
 	return 0;

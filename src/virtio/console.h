@@ -14,6 +14,6 @@
 #include "device/stream.h"
 #include "virtio/virtio.h"
 
-/* `stream` is borrowed and outlives the device; its `received` and `ctx` are set here. */
+/* `stream` is borrowed and outlives the device; its `received`, `writable` and `ctx` are set here. */
 _must_check_ int virtio_console_new(const struct virtio_host *host, struct stream *stream,
 				    struct device **ret_device, struct error *err);

@@ -170,8 +170,8 @@ void virtio_device_release(struct virtio_device *vdev);
 void virtio_queue_idle(struct virtio_vq *vq);
 /* Worker's thread: pushes were made; interrupts the driver if it wants that. */
 void virtio_queue_signal(struct virtio_vq *vq);
-/* Worker's thread: queue_kicked is called again at the worker's next turn, after the barrier and others
- * had theirs. */
+/* Any thread: queue_kicked is called (again) at the worker's next turn, after the barrier and others had
+ * theirs; not at all while the queue is not started. */
 void virtio_queue_again(struct virtio_vq *vq);
 /* Any thread, device.lock NOT held: the queue or the driver misbehaved; sets DEVICE_NEEDS_RESET and tells
  * the driver (virtio 1.2, 2.1.2). No more kicks arrive until it is reset. */

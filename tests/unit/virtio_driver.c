@@ -462,7 +462,29 @@ int vqueue_add_indirect(struct vqueue *q, const struct vbuffer *buffers, unsigne
 	return head;
 }
 
-void vqueue_kick(struct vqueue *q)
+/* What the device asks for: event index or flag (virtio 1.2, 2.7.10 and 2.7.13.4). */
+static bool device_wants_kick(struct vqueue *q)
+{
+	uint16_t old = q->kicked_idx, now = q->avail_idx, event;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!(q->driver->features & VIRTIO_F_EVENT_IDX))
+		return !(le16toh(__atomic_load_n(ring16(q, q->used), __ATOMIC_RELAXED)) & 1);
+	event = le16toh(__atomic_load_n(ring16(q, q->used + 4 + 8u * q->size), __ATOMIC_RELAXED));
+	return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
+}
+
+bool vqueue_kick(struct vqueue *q)
+{
+	bool wanted = device_wants_kick(q);
+
+	q->kicked_idx = q->avail_idx;
+	if (wanted)
+		vqueue_kick_anyway(q);
+	return wanted;
+}
+
+void vqueue_kick_anyway(struct vqueue *q)
 {
 	vdriver_write(q->driver, VREGION_NOTIFY, q->index * q->driver->notify_multiplier, 2,
 		      q->index);

@@ -129,7 +129,7 @@ struct vqueue {
 	unsigned int index;
 	uint16_t size;
 	uint64_t desc, avail, used;
-	uint16_t avail_idx, last_used;
+	uint16_t avail_idx, kicked_idx, last_used;
 	uint16_t n_free;
 	uint16_t free[LIMIT_QUEUE_SIZE];      /* stack of free descriptors */
 	uint16_t length_of[LIMIT_QUEUE_SIZE]; /* descriptors of the chain that begins here */
@@ -152,7 +152,9 @@ int vqueue_add_indirect(struct vqueue *queue, const struct vbuffer *buffers, uns
 void vqueue_write_desc(struct vqueue *queue, uint16_t index, uint64_t address, uint32_t len,
 		       uint16_t flags, uint16_t next);
 void vqueue_publish(struct vqueue *queue, uint16_t head);
-void vqueue_kick(struct vqueue *queue);
+/* Notifies the device if it asked for that, as a real driver: whether it did. */
+bool vqueue_kick(struct vqueue *queue);
+void vqueue_kick_anyway(struct vqueue *queue);
 /* Takes a used element: 1, or 0 when there is none. `wait` tries for `ms` milliseconds. */
 int vqueue_get(struct vqueue *queue, uint16_t *ret_head, uint32_t *ret_len);
 int vqueue_wait(struct vqueue *queue, unsigned int ms, uint16_t *ret_head, uint32_t *ret_len);
