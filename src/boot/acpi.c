@@ -35,6 +35,7 @@ _Static_assert(LIMIT_VCPUS <= 64, "one bit each in cpus_possible, one device eac
 #define FLAG_PROC_C1 (1u << 2)
 #define FLAG_NO_SLEEP_BUTTON (1u << 5)
 #define FLAG_NO_FIXED_RTC (1u << 6)
+#define FLAG_TIMER_32_BITS (1u << 8)
 #define FLAG_RESET_REGISTER (1u << 10)
 #define RESET_VALUE 6
 #define NOT_SUPPORTED_C2 0x65  /* us; above 100: no C2 */
@@ -124,7 +125,7 @@ static int put_fadt(struct writer *writer, const struct acpi_params *params, uin
 		.century = RTC_CENTURY,
 		.boot_flags = le16_make(BOOT_LEGACY_DEVICES | BOOT_NO_VGA | BOOT_NO_ASPM),
 		.flags = le32_make(FLAG_WBINVD | FLAG_PROC_C1 | FLAG_NO_SLEEP_BUTTON |
-				   FLAG_NO_FIXED_RTC | FLAG_RESET_REGISTER),
+				   FLAG_NO_FIXED_RTC | FLAG_TIMER_32_BITS | FLAG_RESET_REGISTER),
 		.reset = port(params->reset_port, 1, ACPI_ACCESS_BYTE),
 		.reset_value = RESET_VALUE,
 		.minor = 4,

@@ -108,7 +108,7 @@ DefinitionBlock ("", "DSDT", 2, "UTSUSU", "UTSUSUVM", 1)
 			}
 			Name (RBUF, ResourceTemplate ()
 			{
-				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, , , GINT) { 0 }
+				Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive, , , GINT) { 0 }
 			})
 			CreateDWordField (RBUF, GINT._INT, GSIN)
 			Method (_INI)
