@@ -27,7 +27,8 @@ EXEC_HEAD = struct.Struct("<BxHHHI")
 HELLO, EXEC, STDIN, CLOSE, RESIZE, KILL, BYE, STDOUT, STDERR, EXIT = range(1, 11)
 FLAG_TTY = 1
 ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    # The last folder holds busybox's tools, for what the host does not have.
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/lab/bin",
     "HOME": "/root", "USER": "root", "LANG": "C.UTF-8",
 }
 

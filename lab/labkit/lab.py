@@ -28,7 +28,7 @@ class Lab:
         self.folder = paths.labs_directory() / self.name
         self.options = {**DEFAULTS, **options}
         self._state = {"options": self.options, "bound": bound,
-                       "owner": process.identity(os.getpid()) if bound else None, "machines": {}}
+                       "owner": process.identity(os.getpid()) if bound else None}
         self._arrange()
 
     def _arrange(self):
@@ -59,12 +59,16 @@ class Lab:
         part.write_text(json.dumps(self._state, indent=1))
         part.rename(self.folder / "lab.json")
 
-    def remember(self, name, emulator):
-        self._state["machines"][name] = emulator
+    def reload(self):
+        """Another process may have changed the lab meanwhile."""
+        self._state = json.loads((self.folder / "lab.json").read_text())
+
+    def remember(self, key, value):
+        self._state[key] = value
         self._save()
 
-    def emulator(self, name):
-        return self._state["machines"].get(name)
+    def state(self, key):
+        return self._state.get(key)
 
     @staticmethod
     def guest_disks():
@@ -88,6 +92,7 @@ class Lab:
         with self.lock():
             self.folder.mkdir(exist_ok=True)
             self._save()
+            self.wires.start()
             started = [m for m in self.machines.values() if not m.alive()]
             try:
                 for machine in started:
@@ -108,6 +113,7 @@ class Lab:
         for machine in self.machines.values():
             if machine.alive():
                 machine.kill()
+        self.wires.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):

@@ -12,6 +12,7 @@ from .errors import LabError
 from .initramfs import Initramfs
 from .kernels import kernel
 from .packages import AMD64
+from .programs import program
 from .progress import QUIET
 from .qmp import Qmp
 
@@ -40,17 +41,9 @@ class Result:
                 f"stdout={self.stdout[-400:]!r}, stderr={self.stderr[-400:]!r})")
 
 
-def agent_binary():
-    def build(folder):
-        subprocess.run(["gcc", "-static", "-O2", "-o", str(folder / "agent"),
-                        str(AGENT / "agent.c")], check=True)
-
-    return cache.built("agent", [AGENT / "agent.c", "gcc -static -O2"], build) / "agent"
-
-
 def base_initramfs(debian, modules):
     """The part of the initramfs that all machines have in common."""
-    agent = agent_binary()
+    agent = program("agent")
     busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
 
     def build(folder):
@@ -97,7 +90,7 @@ class Machine:
             (self.folder / f"port.{number}.lock").write_bytes(b"free")
             (self.folder / f"port.{number}").unlink(missing_ok=True)
         child = process.start(self._command(), self.folder / "emulator.log", self.lab.bound)
-        self.lab.remember(self.name, process.identity(child.pid))
+        self.lab.remember(f"machine {self.name}", process.identity(child.pid))
         self._child = child
 
     def await_ready(self, progress=QUIET, timeout=120):
@@ -109,7 +102,8 @@ class Machine:
                 time.sleep(0.02)
             while True:
                 try:
-                    return Process(self.folder, ["true"], connect_timeout=2).wait(60)
+                    Process(self.folder, ["true"], connect_timeout=2).wait(60)
+                    return self.lab.wires.carrier(self)
                 except LabError:
                     self._check_start(deadline)
 
@@ -213,16 +207,23 @@ class Machine:
 
     # Its life
 
+    def _emulator(self):
+        return self.lab.state(f"machine {self.name}")
+
     def alive(self):
-        return process.alive(self.lab.emulator(self.name))
+        return process.alive(self._emulator())
+
+    def state_of_process(self):
+        """off, frozen (by a signal) or running"""
+        if not self.alive():
+            return "off"
+        return "frozen" if process.stopped(self._emulator()) else "running"
 
     def state(self):
         """off, frozen, paused, running or silent (its agent does not answer)."""
-        if not self.alive():
-            return "off"
-        with open(f"/proc/{self.lab.emulator(self.name)['pid']}/stat") as stat:
-            if stat.read().rpartition(")")[2].split()[0] == "T":
-                return "frozen"
+        state = self.state_of_process()
+        if state != "running":
+            return state
         with self.qmp() as qmp:
             if qmp.execute("query-status")["status"] == "paused":
                 return "paused"
@@ -255,7 +256,7 @@ class Machine:
     def _signal(self, number, wait=True):
         if not self.alive():
             raise LabError(f"machine {self.name}", "it is off", "'lab up' starts it again")
-        process.kill(self.lab.emulator(self.name), number, wait)
+        process.kill(self._emulator(), number, wait)
 
     def qmp(self):
         return Qmp(self.folder / "qmp")

@@ -24,11 +24,23 @@ def identity(pid):
     return {"pid": pid, "start": start_time(pid)}
 
 
-def alive(who):
+def _state(who):
+    """The letter that /proc shows; None when the process is gone."""
     if not who or who["start"] is None or start_time(who["pid"]) != who["start"]:
-        return False
-    with open(f"/proc/{who['pid']}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] != "Z"
+        return None
+    try:
+        with open(f"/proc/{who['pid']}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
+def alive(who):
+    return _state(who) not in (None, "Z", "X")
+
+
+def stopped(who):
+    return _state(who) == "T"
 
 
 def kill(who, number=signal.SIGKILL, wait=True):
