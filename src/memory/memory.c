@@ -16,7 +16,7 @@
 
 #define BANK_ALIGN MIB(2)
 
-static int make_memfd(uint64_t size, enum memory_hugepages hugepages, struct error *err)
+int memory_make_fd(uint64_t size, enum memory_hugepages hugepages, struct error *err)
 {
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	int fd;
@@ -92,6 +92,13 @@ static void lay_out_banks(struct memory *memory, uint64_t hole_start, uint64_t h
 	}
 }
 
+/* Opened now, because the sandbox will leave no /proc to open it in. */
+static int open_pagemap(struct memory *memory)
+{
+	memory->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return memory->pagemap < 0 ? -errno : 0;
+}
+
 int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
 		  enum memory_hugepages hugepages, int fd, struct memory **ret_memory,
 		  struct error *err)
@@ -104,17 +111,20 @@ int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
 		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
 				 "--memory: must be a multiple of 2 MiB, at most %llu GiB",
 				 (unsigned long long)(LIMIT_MEMORY >> 30));
-	owned = owned < 0 ? make_memfd(size, hugepages, err) : check_existing(owned, size, err);
+	owned = owned < 0 ? memory_make_fd(size, hugepages, err) : check_existing(owned, size, err);
 	if (owned < 0)
 		return owned;
 	memory = calloc(1, sizeof(*memory));
 	if (!memory)
 		return -ENOMEM;
 	memory->fd = TAKE_FD(owned);
+	memory->pagemap = -1;
 	memory->size = size;
 	memory->hugepages = hugepages;
 	lay_out_banks(memory, hole_start, hole_end);
 	r = memory_dirty_new(memory, &memory->dirty);
+	if (r == 0 && hugepages == MEMORY_HUGE_ON)
+		r = open_pagemap(memory);
 	for (size_t i = 0; r == 0 && i < memory->n_banks; i++)
 		r = map_bank(memory, &memory->banks[i], err);
 	if (r < 0) {
@@ -133,6 +143,7 @@ void memory_free(struct memory *memory)
 		if (memory->banks[i].host)
 			munmap(memory->banks[i].host, memory->banks[i].len);
 	memory_dirty_free(memory->dirty);
+	fd_close(memory->pagemap);
 	fd_close(memory->fd);
 	free(memory);
 }

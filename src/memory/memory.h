@@ -48,13 +48,17 @@ struct memory_bank {
 struct memory_dirty;
 
 struct memory {
-	int fd; /* the memfd; owned */
+	int fd;	     /* the memfd; owned */
+	int pagemap; /* hugetlb: /proc/self/pagemap; owned, else -1 */
 	enum memory_hugepages hugepages;
 	size_t n_banks;
 	struct memory_bank banks[MEMORY_BANKS_MAX];
 	uint64_t size;		    /* bytes of RAM in all banks */
 	struct memory_dirty *dirty; /* owned; never NULL */
 };
+
+/* A memfd for guest RAM (the keeper holds one before the VM's process exists): descriptor or negative errno. */
+_must_check_ int memory_make_fd(uint64_t size, enum memory_hugepages hugepages, struct error *err);
 
 /*
  * Makes `size` bytes of RAM (a multiple of 2 MiB, <= LIMIT_MEMORY): below `hole_start` first, the rest

@@ -3,10 +3,8 @@
 /* Which of the guest's pages were ever touched, without touching them. */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/fd.h"
 #include "memory/memory.h"
 
@@ -59,14 +57,13 @@ static const struct memory_bank *bank_of_offset(const struct memory *memory, uin
 
 /* The first 2 MiB page at or after `offset` whose presence is `wanted`: its place in the memfd, or the
  * memory's size when there is none. */
-static int find_huge_page(struct memory *memory, int pagemap, uint64_t offset, bool wanted,
-			  uint64_t *ret_offset)
+static int find_huge_page(struct memory *memory, uint64_t offset, bool wanted, uint64_t *ret_offset)
 {
 	uint64_t at;
 
 	for (at = ALIGN_DOWN(offset, HUGE_PAGE); at < memory->size; at += HUGE_PAGE) {
 		const struct memory_bank *bank = bank_of_offset(memory, at);
-		int r = huge_page_present(pagemap, bank->host + (at - bank->offset));
+		int r = huge_page_present(memory->pagemap, bank->host + (at - bank->offset));
 
 		if (r < 0)
 			return r;
@@ -81,15 +78,11 @@ static int find_huge_page(struct memory *memory, int pagemap, uint64_t offset, b
 static int next_in_hugetlb(struct memory *memory, uint64_t offset, uint64_t *ret_start,
 			   uint64_t *ret_end)
 {
-	_cleanup_(fd_closep) int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	int r;
+	int r = find_huge_page(memory, offset, true, ret_start);
 
-	if (pagemap < 0)
-		return -errno;
-	r = find_huge_page(memory, pagemap, offset, true, ret_start);
 	if (r < 0 || *ret_start >= memory->size)
 		return r;
-	r = find_huge_page(memory, pagemap, *ret_start, false, ret_end);
+	r = find_huge_page(memory, *ret_start, false, ret_end);
 	return r < 0 ? r : 1;
 }
 

@@ -23,6 +23,7 @@
 #define MAP_EBDA 0x9fc00ULL
 #define MAP_LEGACY_HOLE 0xa0000ULL
 #define MAP_ACPI_TABLES 0xe0000ULL
+#define MAP_GENERATION_ID 0xff000ULL /* one reserved page behind the ACPI tables */
 #define MAP_HIGH_MEMORY 0x100000ULL
 #define MAP_LOW_END 0xb0000000ULL
 #define MAP_ECAM_BASE 0xb0000000ULL
@@ -47,8 +48,8 @@
 #define PORT_PIC2 0xa0
 #define PORT_SERIAL1 0x3f8
 #define PORT_ELCR 0x4d0
-#define PORT_FW_CFG 0x510 /* reserved for firmware configuration, with 0x514 for its DMA */
-#define PORT_ACPI_PM 0x600 /* event, control and timer blocks: device/power.h */
+#define PORT_FW_CFG 0x510   /* reserved for firmware configuration, with 0x514 for its DMA */
+#define PORT_ACPI_PM 0x600  /* event, control and timer blocks: device/power.h */
 #define PORT_ACPI_GED 0x620 /* event device: device/power.h */
 #define PORT_PCI_CONFIG 0xcf8
 #define PORT_RESET 0xcf9

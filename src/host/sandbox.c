@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "host/sandbox.h"
+
+#include <cap-ng.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define NOBODY 65534
+
+struct step {
+	const char *name;
+	int (*take)(void);
+	/* 0: the step must succeed; else it may be missing (-ENOSYS, -EPERM, -EOPNOTSUPP) and this tells so. */
+	enum sandbox_missing may_miss;
+};
+
+/* Nothing executed from here on (and nothing can be: execve is not in any filter) gains rights by set-id bits;
+ * and without it an unprivileged process may install no filter. */
+static int no_new_privileges(void)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* The process is not to be attached to or dumped by others of its user: its memory is the guest's. */
+static int not_dumpable(void)
+{
+	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+static int write_text(const char *path, const char *text)
+{
+	_cleanup_(fd_closep) int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return fd_write_all(fd, text, strlen(text));
+}
+
+/* A user without rights may make namespaces only inside a user namespace, where it is itself. */
+static int own_user_namespace(void)
+{
+	unsigned int uid = getuid(), gid = getgid();
+	char map[64];
+	int r;
+
+	if (uid == 0)
+		return 0;
+	if (unshare(CLONE_NEWUSER) < 0)
+		return -errno;
+	snprintf(map, sizeof(map), "%u %u 1", uid, uid);
+	r = write_text("/proc/self/uid_map", map);
+	if (r == 0)
+		r = write_text("/proc/self/setgroups", "deny");
+	snprintf(map, sizeof(map), "%u %u 1", gid, gid);
+	return r < 0 ? r : write_text("/proc/self/gid_map", map);
+}
+
+/* An empty, read-only root: a path that leaks out leads nowhere. */
+static int empty_root(void)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("none", "/tmp", "tmpfs", MS_NODEV | MS_NOEXEC | MS_NOSUID, "size=4k,mode=500") <
+		    0 ||
+	    chdir("/tmp") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return -errno;
+	return mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0 ? -errno : 0;
+}
+
+/* No network, no System V IPC, no host name, no files: what the VM uses is open already. */
+static int namespaces(void)
+{
+	int r = own_user_namespace();
+
+	if (r < 0)
+		return r;
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		return -errno;
+	return empty_root();
+}
+
+/* Started by root: become nobody, so that a descriptor or a path that leaks has no owner's rights. */
+static int change_user(void)
+{
+	if (getuid() != 0)
+		return 0;
+	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+	    setresuid(NOBODY, NOBODY, NOBODY) < 0)
+		return -errno;
+	return 0;
+}
+
+static int drop_capabilities(void)
+{
+	capng_clear(CAPNG_SELECT_ALL);
+	/* The bounding set needs a right that an ordinary user lacks; the other sets are what counts. */
+	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+		return -EPERM;
+	capng_apply(CAPNG_SELECT_BOUNDS);
+	return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL
+		       ? -errno
+		       : 0;
+}
+
+/* No file system access at all, whatever namespace or right should be regained. */
+static int landlock(void)
+{
+	const struct landlock_ruleset_attr attr = {
+		.handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+				     LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
+				     LANDLOCK_ACCESS_FS_REMOVE_DIR |
+				     LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+				     LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+				     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
+				     LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM,
+	};
+	_cleanup_(fd_closep) int rules = (int)syscall(SYS_landlock_create_ruleset, &attr,
+						      sizeof(attr), 0);
+
+	if (rules < 0)
+		return -errno;
+	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
+}
+
+/* No core file of the guest's memory, no file made (O_CREAT has no name to create, this closes the rest). */
+static int resource_limits(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	return setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : 0;
+}
+
+/* In this order: each step uses rights that a later one takes away. */
+static const struct step steps[] = {
+	{ "no core dumps", resource_limits, 0 },
+	{ "namespaces", namespaces, SANDBOX_NO_NAMESPACES },
+	{ "user nobody", change_user, SANDBOX_NO_USER_CHANGE },
+	{ "no capabilities", drop_capabilities, 0 },
+	{ "no new privileges", no_new_privileges, 0 },
+	{ "not dumpable", not_dumpable, 0 },
+	{ "landlock", landlock, SANDBOX_NO_LANDLOCK },
+};
+
+static bool is_absence(int r)
+{
+	return r == -ENOSYS || r == -EPERM || r == -EOPNOTSUPP || r == -EACCES || r == -ENOSPC ||
+	       r == -EINVAL;
+}
+
+int sandbox_enter_process(unsigned int *ret_missing, struct error *err)
+{
+	unsigned int missing = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		int r = steps[i].take();
+
+		if (r < 0 && steps[i].may_miss && is_absence(r))
+			missing |= steps[i].may_miss;
+		else if (r < 0)
+			return error_set(err, r, EXIT_STATUS_HOST,
+					 "sandbox: step '%s' failed: %s; sandbox=off runs without, "
+					 "for debugging only",
+					 steps[i].name, strerror(-r));
+	}
+	*ret_missing = missing;
+	return 0;
+}
+
+const char *sandbox_missing_name(enum sandbox_missing bit)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+		if (steps[i].may_miss == bit)
+			return steps[i].name;
+	return "?";
+}

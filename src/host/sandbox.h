@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * How the VM's process gives up what it no longer needs, before the guest's first instruction. The steps and
+ * their reasons stand in sandbox.c, the system calls in sandbox_calls.c, each in one table.
+ *
+ *   open everything -> sandbox_enter_process -> threads start, each sandbox_enter_thread
+ *                   -> control thread's sandbox_enter_thread -> guest runs
+ *
+ * What comes later (a disk, a tap, a socket) is opened by the caller and sent as a descriptor.
+ */
+
+#include "base/error.h"
+
+enum sandbox_thread { SANDBOX_CONTROL, SANDBOX_VCPU, SANDBOX_QUEUE, SANDBOX_KEEPER };
+
+/* What the host could not give, for the log and for `info`: each bit is a step that was left out because
+ * the kernel or our rights lack it. */
+enum sandbox_missing {
+	SANDBOX_NO_NAMESPACES = 1,
+	SANDBOX_NO_LANDLOCK = 2,
+	SANDBOX_NO_USER_CHANGE = 4,
+};
+
+/* Main thread, the only one yet. Steps that the host lacks are told in `*ret_missing`; a step that is there and
+ * fails is an error. */
+_must_check_ int sandbox_enter_process(unsigned int *ret_missing, struct error *err);
+
+/* The calling thread, for good: only the system calls of its kind from now on; anything else ends the
+ * process with SIGSYS. */
+_must_check_ int sandbox_enter_thread(enum sandbox_thread kind);
+/* The name of a step's bit, for people. */
+const char *sandbox_missing_name(enum sandbox_missing bit);

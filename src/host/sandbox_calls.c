@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The system calls that each kind of thread keeps, and why. A call not listed ends the process (SIGSYS): a
+ * monitor that does what it never does has been taken over. Each kind is tested with calls inside and
+ * outside its list (tests/unit/test_host_sandbox.c).
+ *
+ * Calls that could open a way out are kept only with the arguments we use: ioctl by request, fcntl by command,
+ * mmap and mprotect without PROT_EXEC, clone for nobody.
+ */
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <linux/kvm.h>
+#include <linux/vhost.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <linux/if_tun.h>
+
+#include "base/cleanup.h"
+#include "host/sandbox.h"
+
+#define C (1U << SANDBOX_CONTROL)
+#define V (1U << SANDBOX_VCPU)
+#define Q (1U << SANDBOX_QUEUE)
+#define K (1U << SANDBOX_KEEPER)
+#define ALL (C | V | Q)
+
+struct call {
+	int number;
+	unsigned int kinds;
+	const char *reason;
+};
+
+static const struct call calls[] = {
+	/* memory of the C library */
+	{ SCMP_SYS(brk), ALL, "malloc" },
+	{ SCMP_SYS(munmap), ALL, "malloc, a thread's stack" },
+	{ SCMP_SYS(madvise), ALL, "free, the end of a thread's stack" },
+	{ SCMP_SYS(mremap), ALL, "realloc of large blocks" },
+	/* threads */
+	{ SCMP_SYS(futex), ALL, "locks, conditions, joining" },
+	{ SCMP_SYS(sched_yield), ALL, "locks of the C library" },
+	{ SCMP_SYS(rseq), ALL, "registered for each thread by the C library" },
+	{ SCMP_SYS(set_robust_list), ALL, "registered for each thread by the C library" },
+	{ SCMP_SYS(rt_sigprocmask), ALL, "ending a thread, raising a signal" },
+	{ SCMP_SYS(rt_sigreturn), ALL, "return from the kick signal" },
+	{ SCMP_SYS(restart_syscall), ALL, "after a stop and continue" },
+	{ SCMP_SYS(exit), ALL, "ending a thread" },
+	{ SCMP_SYS(exit_group), ALL, "ending the process" },
+	{ SCMP_SYS(gettid), ALL, "abort, kicks" },
+	{ SCMP_SYS(getpid), ALL, "abort, kicks" },
+	{ SCMP_SYS(tgkill), ALL, "kicking a vCPU out of the guest; abort" },
+	/* time, where the vDSO must ask the kernel */
+	{ SCMP_SYS(clock_gettime), ALL, "clocks" },
+	{ SCMP_SYS(clock_nanosleep), ALL, "short waits" },
+	/* descriptors that are open already */
+	{ SCMP_SYS(read), ALL, "eventfds, console, tap, kernel image at reset" },
+	{ SCMP_SYS(write), ALL, "eventfds, console, tap, log" },
+	{ SCMP_SYS(readv), Q, "tap: a frame into guest buffers" },
+	{ SCMP_SYS(writev), Q, "tap: a frame from guest buffers" },
+	{ SCMP_SYS(pread64), V, "kernel and initrd, loaded again at a reset" },
+	{ SCMP_SYS(lseek), V, "size of kernel and initrd at a reset" },
+	{ SCMP_SYS(fstat), ALL, "kernel and initrd at a reset; stdio" },
+	{ SCMP_SYS(newfstatat), ALL, "the C library's fstat" },
+	{ SCMP_SYS(close), ALL, "clients that left; devices taken apart" },
+	{ SCMP_SYS(recvfrom), C | Q, "API clients; passt's socket" },
+	{ SCMP_SYS(recvmsg), C | Q, "descriptors sent by the caller; passt's socket" },
+	{ SCMP_SYS(sendto), C | Q, "API clients; passt's socket" },
+	{ SCMP_SYS(sendmsg), C | Q, "answers with descriptors; passt's socket" },
+	{ SCMP_SYS(accept4), C, "clients of the VM's own sockets" },
+	{ SCMP_SYS(getsockopt), C, "who a client is (SO_PEERCRED)" },
+	{ SCMP_SYS(shutdown), C | Q, "ending a client" },
+	/* waiting */
+	{ SCMP_SYS(epoll_wait), ALL, "loops" },
+	{ SCMP_SYS(epoll_pwait), ALL, "loops" },
+	{ SCMP_SYS(epoll_pwait2), ALL, "loops" },
+	{ SCMP_SYS(epoll_ctl), ALL, "loops" },
+	{ SCMP_SYS(poll), ALL, "short waits" },
+	{ SCMP_SYS(ppoll), ALL, "short waits" },
+	/* disks: the ring itself is restricted to reads, writes, flushes and discards of one disk */
+	{ SCMP_SYS(io_uring_enter), C | Q, "disk requests" },
+	/* entropy device */
+	{ SCMP_SYS(getrandom), ALL, "the entropy device; hash seeds" },
+	/* the keeper: waiting for its child, cleaning up after it, handing descriptors on */
+	{ SCMP_SYS(read), K, "signals" },
+	{ SCMP_SYS(write), K, "one line about how the VM ended" },
+	{ SCMP_SYS(poll), K, "waiting" },
+	{ SCMP_SYS(accept4), K, "a successor" },
+	{ SCMP_SYS(getsockopt), K, "who the successor is" },
+	{ SCMP_SYS(recvmsg), K, "its request" },
+	{ SCMP_SYS(sendmsg), K, "descriptors for it" },
+	{ SCMP_SYS(wait4), K, "the VM's process" },
+	{ SCMP_SYS(kill), K, "signals passed on" },
+	{ SCMP_SYS(openat), K, "the name's directory, to list it" },
+	{ SCMP_SYS(getdents64), K, "the name's directory" },
+	{ SCMP_SYS(unlinkat), K, "files of the name" },
+	{ SCMP_SYS(newfstatat), K, "files of the name" },
+	{ SCMP_SYS(fstat), K, "files of the name" },
+	{ SCMP_SYS(lseek), K, "listing the directory" },
+	{ SCMP_SYS(close), K, "clients" },
+	{ SCMP_SYS(brk), K, "malloc" },
+	{ SCMP_SYS(munmap), K, "malloc" },
+	{ SCMP_SYS(futex), K, "the C library" },
+	{ SCMP_SYS(rt_sigreturn), K, "signals" },
+	{ SCMP_SYS(restart_syscall), K, "after a stop and continue" },
+	{ SCMP_SYS(exit_group), K, "the end" },
+	/* the VM's own sizes, for `info` */
+	{ SCMP_SYS(getrusage), C, "memory and time used" },
+};
+
+/* A call allowed only with certain values of one argument. */
+struct constrained {
+	int number;
+	unsigned int kinds;
+	unsigned int argument;
+	uint64_t mask; /* of the bits compared; 0: all */
+	uint64_t value;
+	const char *reason;
+};
+
+static const struct constrained constrained_calls[] = {
+	{ SCMP_SYS(mmap), ALL, 2, PROT_EXEC, 0, "malloc, stacks; never executable" },
+	{ SCMP_SYS(mprotect), ALL, 2, PROT_EXEC, 0, "malloc; never executable" },
+	{ SCMP_SYS(fcntl), ALL, 1, 0, F_GETFL, "making clients non-blocking" },
+	{ SCMP_SYS(fcntl), ALL, 1, 0, F_SETFL, "making clients non-blocking" },
+	{ SCMP_SYS(io_uring_register), Q, 1, 0, IORING_REGISTER_ENABLE_RINGS,
+	  "a restricted ring is enabled by the thread that uses it" },
+	{ SCMP_SYS(mmap), K, 2, PROT_EXEC, 0, "malloc" },
+	{ SCMP_SYS(fcntl), K, 1, 0, F_GETFL, "the name's directory" },
+	{ SCMP_SYS(fcntl), K, 1, 0, F_DUPFD_CLOEXEC, "the name's directory" },
+	{ SCMP_SYS(ioctl), K, 1, 0, TCGETS, "the terminal's settings" },
+	{ SCMP_SYS(ioctl), K, 1, 0, TCSETSW, "the terminal's settings, given back" },
+	/* running the guest */
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_RUN, "the guest runs" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_INTERRUPT, "the 8259's interrupts" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_SIGNAL_MSI, "interrupts" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_SET_GSI_ROUTING, "level-triggered interrupts" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IOEVENTFD, "doorbells move with their BARs" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IRQFD, "vhost's interrupts" },
+	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_RESET_DIRTY_RINGS, "dirty ring" },
+	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_GET_DIRTY_LOG, "dirty log" },
+	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_CLEAR_DIRTY_LOG, "dirty log" },
+	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_SET_USER_MEMORY_REGION, "dirty log on and off" },
+	/* a vCPU's state: each thread its own */
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_REGS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_REGS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_SREGS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_SREGS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_XSAVE, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_XSAVE2, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_XSAVE, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_XCRS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_XCRS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_DEBUGREGS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_DEBUGREGS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_LAPIC, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_LAPIC, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_VCPU_EVENTS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_VCPU_EVENTS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_MP_STATE, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_MP_STATE, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_MSRS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_MSRS, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_TSC_KHZ, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_TSC_KHZ, "state" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_DEVICE_ATTR, "state: TSC offset" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_DEVICE_ATTR, "state: TSC offset" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_TRANSLATE, "looking at the guest's page tables" },
+	{ SCMP_SYS(ioctl), V, 1, 0, KVM_KVMCLOCK_CTRL, "a pause is told to the guest's clock" },
+	{ SCMP_SYS(ioctl), C, 1, 0, KVM_GET_CLOCK, "state: kvmclock" },
+	{ SCMP_SYS(ioctl), C, 1, 0, KVM_SET_CLOCK, "state: kvmclock" },
+	/* networks */
+	{ SCMP_SYS(ioctl), ALL, 1, 0, TUNSETOFFLOAD, "what the guest negotiates" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, TUNSETQUEUE, "queue pairs on and off" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_OWNER, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_GET_FEATURES, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_FEATURES, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_MEM_TABLE, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_NUM, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_ADDR, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_BASE, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_GET_VRING_BASE, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_KICK, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_CALL, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_NET_SET_BACKEND, "vhost" },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_RESET_OWNER, "vhost" },
+};
+
+static void filter_freep(scmp_filter_ctx *filter)
+{
+	if (*filter)
+		seccomp_release(*filter);
+}
+
+static int add_plain(scmp_filter_ctx filter, enum sandbox_thread kind)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		int r;
+
+		if (!(calls[i].kinds >> kind & 1))
+			continue;
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i].number, 0);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(constrained_calls); i++) {
+		const struct constrained *c = &constrained_calls[i];
+		/* The kernel looks at the low 32 bits of ioctl requests and flags; so do we. */
+		const struct scmp_arg_cmp test = SCMP_CMP(c->argument, SCMP_CMP_MASKED_EQ,
+							  c->mask ? c->mask : 0xffffffffU,
+							  c->value & 0xffffffffU);
+		int r;
+
+		if (!(c->kinds >> kind & 1))
+			continue;
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, c->number, 1, &test);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int sandbox_enter_thread(enum sandbox_thread kind)
+{
+	_cleanup_(filter_freep) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int r;
+
+	if (!filter)
+		return -ENOMEM;
+	/* A binary search tree instead of a list: a vCPU makes system calls at every exit. */
+	r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if (r == 0)
+		r = add_plain(filter, kind);
+	if (r == 0)
+		r = add_constrained(filter, kind);
+	return r < 0 ? r : seccomp_load(filter);
+}

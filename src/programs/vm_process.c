@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "programs/vm_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+
+#include "base/fd.h"
+
+static void op_status(void *ctx, struct api_vm_status *ret_status)
+{
+	static const enum api_vm_state states[] = {
+		[VM_CREATED] = API_VM_STARTING, [VM_RUNNING] = API_VM_RUNNING,
+		[VM_PAUSED] = API_VM_PAUSED,	[VM_RESETTING] = API_VM_RUNNING,
+		[VM_ENDED] = API_VM_STOPPING,
+	};
+	struct vm_process *process = ctx;
+	struct memory_range range;
+	gpa_t at = gpa(0);
+
+	*ret_status = (struct api_vm_status){ .state = states[process->vm->status] };
+	if (process->started_ns)
+		ret_status->uptime_ms =
+			(clock_now(loop_clock(process->loop)) - process->started_ns) /
+			NSEC_PER_MSEC;
+	while (memory_next_populated(process->vm->memory, at, &range) == 1) {
+		ret_status->memory_populated += range.len;
+		at = gpa(range.start.v + range.len);
+	}
+	memcpy(ret_status->console, process->pty_path, sizeof(ret_status->console));
+}
+
+static int refuse(struct error *err, int r, const char *what)
+{
+	if (r == -EBUSY)
+		return error_set(err, r, EXIT_STATUS_BUSY,
+				 "cannot %s: the guest is being reset; try again in a moment",
+				 what);
+	return error_set(err, r, EXIT_STATUS_FAILED, "cannot %s: the VM is %s", what,
+			 r == -ESHUTDOWN ? "not running" : strerror(-r));
+}
+
+static int op_pause(void *ctx, struct error *err)
+{
+	struct vm_process *process = ctx;
+	int r = vm_pause(process->vm);
+
+	return r == -EALREADY ? 0 : r < 0 ? refuse(err, r, "pause") : 0;
+}
+
+static int op_resume(void *ctx, struct error *err)
+{
+	struct vm_process *process = ctx;
+	int r = vm_resume(process->vm);
+
+	return r == -EALREADY ? 0 : r < 0 ? refuse(err, r, "resume") : 0;
+}
+
+static bool op_power_button(void *ctx)
+{
+	struct vm_process *process = ctx;
+
+	return vm_press_power_button(process->vm);
+}
+
+static int op_reset(void *ctx, struct error *err)
+{
+	struct vm_process *process = ctx;
+	int r = vm_reset(process->vm);
+
+	return r == -EALREADY ? 0 : r < 0 ? refuse(err, r, "reset") : 0;
+}
+
+static void force_expired(struct loop_timer *timer)
+{
+	struct vm_process *process = container_of(timer, struct vm_process, force);
+
+	vm_end(process->vm, VM_END_FORCED, "ended by force");
+}
+
+static void op_force_stop(void *ctx)
+{
+	struct vm_process *process = ctx;
+
+	/* After this turn of the loop, so that the answer is sent first. */
+	loop_timer_arm(process->loop, &process->force, 0);
+}
+
+const struct api_vm_ops vm_process_ops = {
+	.status = op_status,
+	.pause = op_pause,
+	.resume = op_resume,
+	.power_button = op_power_button,
+	.reset = op_reset,
+	.force_stop = op_force_stop,
+};
+
+static void vm_ended(void *ctx, enum vm_end how, const char *why)
+{
+	struct vm_process *process = ctx;
+
+	if (how == VM_END_FAILED) {
+		log_line(&process->log, LOG_LEVEL_ERROR, "%s", why);
+		process->status = EXIT_STATUS_GUEST;
+	}
+	api_server_event(process->server, API_EVENT_STOPPED, why);
+	loop_stop(process->loop);
+}
+
+struct event_name {
+	const char *what;
+	enum api_event event;
+};
+
+static void vm_changed(void *ctx, const char *what)
+{
+	static const struct event_name names[] = {
+		{ "running", API_EVENT_RUNNING },
+		{ "paused", API_EVENT_PAUSED },
+		{ "resumed", API_EVENT_RESUMED },
+		{ "reset", API_EVENT_GUEST_RESET },
+	};
+	struct vm_process *process = ctx;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i].what, what) == 0)
+			api_server_event(process->server, names[i].event, NULL);
+}
+
+struct vm_events vm_process_events(struct vm_process *process)
+{
+	return (struct vm_events){ .ended = vm_ended, .changed = vm_changed, .ctx = process };
+}
+
+void vm_process_ask_for_end(struct vm_process *process)
+{
+	static const char *const asked = "power button pressed; once more ends the VM by force";
+
+	if (process->status == EXIT_STATUS_OK && vm_press_power_button(process->vm) &&
+	    !process->asked_to_end)
+		log_line(&process->log, LOG_LEVEL_INFO, "%s", asked);
+	else
+		op_force_stop(process);
+	process->asked_to_end = true;
+}
+
+static void escape_typed(void *ctx)
+{
+	vm_process_ask_for_end(ctx);
+}
+
+/* The keeper gives the settings back at the end, however this process ends. */
+static void make_terminal_raw(void)
+{
+	struct termios settings;
+
+	if (tcgetattr(STDIN_FILENO, &settings) < 0)
+		return;
+	cfmakeraw(&settings);
+	settings.c_oflag |= OPOST | ONLCR; /* our own messages share the screen */
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &settings);
+}
+
+static int open_pty(struct vm_process *process, struct error *err)
+{
+	_cleanup_(fd_closep) int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	struct termios settings;
+
+	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 ||
+	    ptsname_r(master, process->pty_path, sizeof(process->pty_path)) != 0)
+		return error_set(err, -errno, EXIT_STATUS_HOST, "--console: no pty: %s",
+				 strerror(errno));
+	if (tcgetattr(master, &settings) == 0) {
+		cfmakeraw(&settings);
+		tcsetattr(master, TCSANOW, &settings);
+	}
+	/* Held open, so that the master does not hang up while nobody looks. */
+	process->pty_slave = open(process->pty_path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	process->pty = TAKE_FD(master);
+	log_line(&process->log, LOG_LEVEL_INFO, "console: %s", process->pty_path);
+	return 0;
+}
+
+static int attach_primary(struct vm_process *process, struct error *err)
+{
+	struct console *console = process->vm->serial_console;
+	int r;
+
+	switch (process->launch.config.console) {
+	case CONSOLE_STDIO:
+		make_terminal_raw();
+		return console_attach(console, STDIN_FILENO, STDOUT_FILENO, escape_typed, process);
+	case CONSOLE_PTY:
+		r = open_pty(process, err);
+		return r < 0 ? r : console_attach(console, process->pty, process->pty, NULL, NULL);
+	case CONSOLE_SOCKET:
+	case CONSOLE_AUTO: /* completed to one of the others by vm_config_complete */
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int listen_console(struct vm_process *process, struct console *console, const char *file)
+{
+	int fd, r = runtime_listen(&process->launch.vm, file, &fd);
+
+	return r < 0 ? r : console_listen(console, fd);
+}
+
+int vm_process_open_consoles(struct vm_process *process, struct error *err)
+{
+	int r = attach_primary(process, err);
+
+	/* Whatever the primary sink is, `utsusu console` can look too. */
+	if (r == 0)
+		r = listen_console(process, process->vm->serial_console, RUNTIME_CONSOLE);
+	if (r == 0)
+		r = listen_console(process, process->vm->virtio_console, RUNTIME_VIRTIO_CONSOLE);
+	if (r < 0)
+		return error_set(err, r, EXIT_STATUS_FAILED, "--console: %s", strerror(-r));
+	return 0;
+}
+
+static void signal_ready(struct loop_watch *watch, uint32_t events _unused_)
+{
+	struct vm_process *process = container_of(watch, struct vm_process, signals);
+	struct signalfd_siginfo info;
+
+	while (read(watch->fd, &info, sizeof(info)) == sizeof(info))
+		vm_process_ask_for_end(process);
+}
+
+int vm_process_watch_signals(struct vm_process *process)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	loop_timer_init(&process->force, force_expired);
+	process->signals = (struct loop_watch){
+		.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+		.events = EPOLLIN,
+		.ready = signal_ready,
+	};
+	return process->signals.fd < 0 ? -errno : loop_add(process->loop, &process->signals);
+}

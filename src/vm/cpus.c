@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/cpus.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cpu/model.h"
+#include "cpu/start.h"
+#include "vm/interrupts.h"
+#include "vm/memory_map.h"
+
+static int create_one(struct vm *vm, const struct kvm_cpuid2 *supported, uint32_t index,
+		      struct error *err)
+{
+	const struct vcpu_host host = interrupts_vcpu_host(vm);
+	_cleanup_(freep) struct kvm_cpuid2 *cpuid = NULL;
+	int r = cpu_model_cpuid(vm->config->cpus.model, supported, index, vm->config->cpus.max,
+				&cpuid, err);
+
+	return r < 0 ? r : vcpu_new(&host, index, cpuid, &vm->vcpus[index], err);
+}
+
+/* Each vCPU as KVM made it: what a reset goes back to. */
+static int remember_power_on(struct vm *vm)
+{
+	const struct vcpu_moment moment = vcpu_moment_now();
+	int r = vcpu_layout_init(vm->kvm_system, vm->kvm, vcpu_kvm(vm->vcpus[0]), &vm->cpu_layout);
+
+	for (uint32_t i = 0; r == 0 && i < vm->n_vcpus; i++) {
+		vm->power_on[i] = calloc(1, sizeof(*vm->power_on[i]));
+		if (!vm->power_on[i])
+			return -ENOMEM;
+		r = vcpu_state_get(&vm->cpu_layout, vcpu_kvm(vm->vcpus[i]), &moment,
+				   vm->power_on[i]);
+	}
+	return r;
+}
+
+int cpus_create(struct vm *vm, struct error *err)
+{
+	_cleanup_(freep) struct kvm_cpuid2 *supported = NULL;
+	int r = kvm_supported_cpuid(vm->kvm_system, &supported);
+
+	for (uint32_t i = 0; r == 0 && i < vm->config->cpus.count; i++) {
+		r = create_one(vm, supported, i, err);
+		if (r == 0)
+			vm->n_vcpus++;
+	}
+	return r < 0 ? r : remember_power_on(vm);
+}
+
+static int load_kernel(struct vm *vm, struct boot_entry *ret_entry, struct error *err)
+{
+	static const struct boot_reserved reserved[] = {
+		{ MAP_ECAM_BASE, MAP_ECAM_RESERVED },
+		{ MAP_KVM_IDENTITY, 4 * MEMORY_PAGE_SIZE },
+	};
+	const struct boot_request request = {
+		.kernel_fd = vm->resources->kernel_fd,
+		.kernel_path = vm->config->kernel,
+		.initrd_fd = vm->resources->initrd_fd,
+		.initrd_path = vm->config->initrd,
+		.cmdline = vm->config->cmdline,
+		.acpi = &vm->acpi,
+		.reserved = reserved,
+		.n_reserved = ARRAY_SIZE(reserved),
+	};
+
+	return boot_load(vm->memory, &request, ret_entry, err);
+}
+
+int cpus_boot(struct vm *vm, struct error *err)
+{
+	struct boot_entry entry;
+	int r = load_kernel(vm, &entry, err);
+
+	if (r == 0)
+		r = cpu_start_set(vcpu_kvm(vm->vcpus[0]), &entry.start);
+	return r;
+}
+
+int cpus_start(struct vm *vm, const struct worker_start *enter, struct error *err)
+{
+	for (uint32_t i = 0; i < vm->n_vcpus; i++) {
+		int r = vcpu_start(vm->vcpus[i], enter);
+
+		if (r < 0)
+			return error_set(err, r, EXIT_STATUS_HOST,
+					 "--cpus: cannot start the thread of vCPU %u: %s", i,
+					 strerror(-r));
+	}
+	return 0;
+}
+
+void cpus_stop(struct vm *vm)
+{
+	for (uint32_t i = 0; i < vm->n_vcpus; i++)
+		vcpu_stop(vm->vcpus[i]);
+}
+
+void cpus_free(struct vm *vm)
+{
+	for (uint32_t i = 0; i < vm->n_vcpus; i++) {
+		vcpu_free(vm->vcpus[i]);
+		vm->vcpus[i] = NULL;
+		free(vm->power_on[i]);
+	}
+	vm->n_vcpus = 0;
+}
+
+void cpus_park(struct vm *vm, bool park)
+{
+	for (uint32_t i = 0; i < vm->n_vcpus; i++)
+		vcpu_park(vm->vcpus[i], park);
+}
+
+/* What each vCPU's thread does at a reset, in parallel; the boot vCPU loads the kernel too, because only vCPU
+ * and queue threads may touch guest RAM. */
+struct power_on {
+	struct vm *vm;
+	struct vcpu_moment moment;
+	int results[LIMIT_VCPUS];
+	struct error errors[LIMIT_VCPUS];
+};
+
+static void power_on_vcpu(void *owner, void *arg)
+{
+	struct power_on *power_on = arg;
+	struct vm *vm = power_on->vm;
+	uint32_t i = vcpu_index(owner);
+	struct error *err = &power_on->errors[i];
+	int r = vcpu_state_set(&vm->cpu_layout, vcpu_kvm(owner), &power_on->moment, vm->power_on[i],
+			       err);
+
+	if (r == 0 && i == 0)
+		r = cpus_boot(vm, err);
+	power_on->results[i] = r;
+}
+
+int cpus_power_on(struct vm *vm, struct error *err)
+{
+	_cleanup_(freep) struct power_on *power_on = calloc(1, sizeof(*power_on));
+
+	if (!power_on)
+		return error_set(err, -ENOMEM, EXIT_STATUS_HOST, "reset: out of memory");
+	power_on->vm = vm;
+	power_on->moment = vcpu_moment_now();
+	quiesce_run(&vm->quiesce, QUIESCE_VCPU, power_on_vcpu, power_on);
+	for (uint32_t i = 0; i < vm->n_vcpus; i++)
+		if (power_on->results[i] < 0)
+			return error_set(err, power_on->results[i], EXIT_STATUS_FAILED,
+					 "reset of vCPU %u: %s", i,
+					 power_on->errors[i].code
+						 ? power_on->errors[i].message
+						 : strerror(-power_on->results[i]));
+	return 0;
+}
+
+static void tell_clock(void *owner, void *arg _unused_)
+{
+	/* -EINVAL: the guest does not use kvmclock. */
+	(void)!kvm_vcpu_kvmclock_ctrl(vcpu_kvm(owner));
+}
+
+void cpus_clock_stopped(struct vm *vm)
+{
+	quiesce_run(&vm->quiesce, QUIESCE_VCPU, tell_clock, NULL);
+}

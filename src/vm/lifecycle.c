@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Start, pause, resume, reset, end: one status, changed on the control thread only. */
+
+#include "vm/lifecycle.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/fd.h"
+#include "vm/board.h"
+#include "vm/cpus.h"
+#include "vm/interrupts.h"
+
+#define RESET_POLL_NS NSEC_PER_MSEC
+
+static void posted_ready(struct loop_watch *watch, uint32_t events);
+static void reset_poll(struct loop_timer *timer);
+
+int lifecycle_init(struct vm *vm)
+{
+	loop_timer_init(&vm->reset_poll, reset_poll);
+	vm->event = (struct loop_watch){
+		.fd = fd_new_event(),
+		.events = EPOLLIN,
+		.ready = posted_ready,
+	};
+	return vm->event.fd < 0 ? vm->event.fd : loop_add(vm->loop, &vm->event);
+}
+
+void lifecycle_release(struct vm *vm)
+{
+	loop_timer_cancel(&vm->reset_poll);
+	loop_remove(vm->loop, &vm->event);
+	fd_close(vm->event.fd);
+}
+
+static void changed(struct vm *vm, const char *what)
+{
+	if (vm->events.changed)
+		vm->events.changed(vm->events.ctx, what);
+}
+
+int vm_start(struct vm *vm, const struct vm_thread_entry *entry, struct error *err)
+{
+	int r = board_start(vm, &entry->worker, err);
+
+	cpus_park(vm, true);
+	if (r == 0)
+		r = cpus_start(vm, &entry->vcpu, err);
+	if (r < 0)
+		lifecycle_stop_threads(vm);
+	return r;
+}
+
+void vm_run(struct vm *vm)
+{
+	vm->status = VM_RUNNING;
+	cpus_park(vm, false);
+	changed(vm, "running");
+}
+
+void lifecycle_stop_threads(struct vm *vm)
+{
+	if (vm->status == VM_PAUSED) {
+		vm->status = VM_RUNNING;
+		quiesce_end(&vm->quiesce);
+	}
+	cpus_stop(vm);
+	board_stop(vm);
+}
+
+int vm_pause(struct vm *vm)
+{
+	if (vm->status == VM_PAUSED)
+		return -EALREADY;
+	if (vm->status == VM_RESETTING)
+		return -EBUSY;
+	if (vm->status != VM_RUNNING)
+		return -ESHUTDOWN;
+	quiesce_begin(&vm->quiesce);
+	vm->status = VM_PAUSED;
+	changed(vm, "paused");
+	return 0;
+}
+
+int vm_resume(struct vm *vm)
+{
+	if (vm->status == VM_RUNNING || vm->status == VM_RESETTING)
+		return -EALREADY;
+	if (vm->status != VM_PAUSED)
+		return -ESHUTDOWN;
+	cpus_clock_stopped(vm);
+	vm->status = VM_RUNNING;
+	quiesce_end(&vm->quiesce);
+	fd_signal_event(vm->event.fd); /* a reset may have been asked for just before the pause */
+	changed(vm, "resumed");
+	return 0;
+}
+
+bool vm_press_power_button(struct vm *vm)
+{
+	return vm->status == VM_RUNNING && power_press_button(vm->power);
+}
+
+/* A reset: vCPUs are parked, devices begin theirs, and when no I/O of the old life is in flight any more
+ * the vCPUs go back to power-on and run. Queue threads keep working, so they can finish. */
+int vm_reset(struct vm *vm)
+{
+	if (vm->status == VM_RESETTING)
+		return -EALREADY;
+	if (vm->status != VM_RUNNING)
+		return -ESHUTDOWN;
+	vm->status = VM_RESETTING;
+	cpus_park(vm, true);
+	quiesce_begin(&vm->quiesce); /* waits until the vCPUs have left the guest */
+	quiesce_end(&vm->quiesce);
+	board_reset(vm);
+	reset_poll(&vm->reset_poll);
+	return 0;
+}
+
+static void reset_poll(struct loop_timer *timer)
+{
+	struct vm *vm = container_of(timer, struct vm, reset_poll);
+	struct error err = { 0 };
+	int r;
+
+	if (board_busy(vm)) {
+		loop_timer_arm(vm->loop, timer, clock_now(loop_clock(vm->loop)) + RESET_POLL_NS);
+		return;
+	}
+	quiesce_begin(&vm->quiesce);
+	r = cpus_power_on(vm, &err);
+	quiesce_end(&vm->quiesce);
+	if (r < 0) {
+		vm_end(vm, VM_END_FAILED, err.message);
+		return;
+	}
+	/* A reset asked for twice is one reset. */
+	__atomic_fetch_and(&vm->posted, ~(uint32_t)VM_POSTED_RESET, __ATOMIC_SEQ_CST);
+	vm->status = VM_RUNNING;
+	cpus_park(vm, false);
+	changed(vm, "reset");
+}
+
+void vm_end(struct vm *vm, enum vm_end how, const char *why)
+{
+	if (vm->status == VM_ENDED)
+		return;
+	loop_timer_cancel(&vm->reset_poll);
+	lifecycle_stop_threads(vm);
+	vm->status = VM_ENDED;
+	console_flush(vm->serial_console);
+	console_flush(vm->virtio_console);
+	vm->events.ended(vm->events.ctx, how, why);
+}
+
+static void end_failed(struct vm *vm)
+{
+	char why[ERROR_MESSAGE_MAX];
+	int code = __atomic_load_n(&vm->failure_code, __ATOMIC_RELAXED);
+
+	snprintf(why, sizeof(why), "vCPU %u: %s (%s)", vm->failed_vcpu,
+		 __atomic_load_n(&vm->failure, __ATOMIC_ACQUIRE), strerror(-code));
+	vm_end(vm, VM_END_FAILED, why);
+}
+
+static void posted_ready(struct loop_watch *watch, uint32_t events _unused_)
+{
+	struct vm *vm = container_of(watch, struct vm, event);
+	uint32_t posted;
+
+	fd_clear_event(watch->fd);
+	posted = __atomic_exchange_n(&vm->posted, 0, __ATOMIC_SEQ_CST);
+	if (posted & VM_POSTED_FAILED)
+		end_failed(vm);
+	else if (posted & VM_POSTED_POWER_OFF)
+		vm_end(vm, VM_END_POWER_OFF, "the guest switched itself off");
+	else if ((posted & VM_POSTED_RESET) && vm->status == VM_PAUSED)
+		__atomic_fetch_or(&vm->posted, VM_POSTED_RESET,
+				  __ATOMIC_SEQ_CST); /* until resumed */
+	else if (posted & VM_POSTED_RESET)
+		(void)!vm_reset(vm); /* -EALREADY: one is under way */
+}
+
+const char *vm_status_name(enum vm_status status)
+{
+	static const char *const names[] = {
+		[VM_CREATED] = "starting",    [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
+		[VM_RESETTING] = "resetting", [VM_ENDED] = "ended",
+	};
+
+	return names[status];
+}
