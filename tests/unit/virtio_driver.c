@@ -345,11 +345,6 @@ void vdriver_go(struct vdriver *d)
 
 /* ---- queues ---- */
 
-static void select_queue(struct vqueue *q)
-{
-	vdriver_write(q->driver, VREGION_COMMON, VCOMMON_QUEUE_SELECT, 2, q->index);
-}
-
 static void write_address(struct vqueue *q, unsigned int offset, uint64_t address)
 {
 	vdriver_write(q->driver, VREGION_COMMON, offset, 4, (uint32_t)address);
@@ -368,28 +363,36 @@ static void program(struct vqueue *q)
 	vdriver_write(d, VREGION_COMMON, VCOMMON_QUEUE_ENABLE, 2, 1);
 }
 
-int vqueue_setup(struct vdriver *d, unsigned int index, uint16_t size, struct vqueue *q)
+int vqueue_place(struct vdriver *d, unsigned int index, uint16_t size, struct vqueue *q)
 {
-	uint64_t bytes;
-	uint16_t max;
+	uint64_t bytes = 16u * size + 6u + 2u * size + 2 + 6u + 8u * size;
 
-	*q = (struct vqueue){ .driver = d, .index = index };
-	select_queue(q);
-	max = (uint16_t)vdriver_read(d, VREGION_COMMON, VCOMMON_QUEUE_SIZE, 2);
-	q->size = size ? size : max;
-	if (max == 0 || max > LIMIT_QUEUE_SIZE || q->size > max)
-		return -EINVAL;
-	bytes = 16u * q->size + 6u + 2u * q->size + 2 + 6u + 8u * q->size;
+	*q = (struct vqueue){ .driver = d, .index = index, .size = size };
 	q->desc = vmachine_alloc(d->machine, bytes, MEMORY_PAGE_SIZE);
 	if (q->desc == UINT64_MAX)
 		return -ENOMEM;
 	memset(vmachine_at(d->machine, q->desc, bytes), 0, bytes);
-	q->avail = q->desc + 16u * q->size;
-	q->used = ALIGN_UP(q->avail + 6u + 2u * q->size, 4);
-	for (uint16_t i = 0; i < q->size; i++)
-		q->free[q->n_free++] = (uint16_t)(q->size - 1 - i);
-	program(q);
+	q->avail = q->desc + 16u * size;
+	q->used = ALIGN_UP(q->avail + 6u + 2u * size, 4);
+	for (uint16_t i = 0; i < size; i++)
+		q->free[q->n_free++] = (uint16_t)(size - 1 - i);
 	return 0;
+}
+
+int vqueue_setup(struct vdriver *d, unsigned int index, uint16_t size, struct vqueue *q)
+{
+	uint16_t max;
+	int r;
+
+	vdriver_write(d, VREGION_COMMON, VCOMMON_QUEUE_SELECT, 2, index);
+	max = (uint16_t)vdriver_read(d, VREGION_COMMON, VCOMMON_QUEUE_SIZE, 2);
+	size = size ? size : max;
+	if (max == 0 || max > LIMIT_QUEUE_SIZE || size > max)
+		return -EINVAL;
+	r = vqueue_place(d, index, size, q);
+	if (r == 0)
+		program(q);
+	return r;
 }
 
 static uint16_t *ring16(struct vqueue *q, uint64_t address)

@@ -141,6 +141,9 @@ struct vbuffer {
 	bool in; /* the device writes */
 };
 
+/* Allocates rings of `size` entries, tells nobody. */
+_must_check_ int vqueue_place(struct vdriver *driver, unsigned int index, uint16_t size,
+			      struct vqueue *ret_queue);
 /* Allocates rings of `size` entries (0: the device's largest) and programs and enables the queue. */
 _must_check_ int vqueue_setup(struct vdriver *driver, unsigned int index, uint16_t size,
 			      struct vqueue *ret_queue);
