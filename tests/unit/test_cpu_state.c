@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A vCPU's state against a fake KVM: order, time, refusals. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/limits.h"
+#include "cpu/state.h"
+
+#define HOST_TSC 1000000000ULL
+
+struct fixture {
+	struct kvm_system *system;
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct vcpu_layout layout;
+	struct vcpu_state state;
+	struct error err;
+};
+
+static const struct vcpu_moment at_save = { .host_tsc = HOST_TSC };
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	static const uint8_t extended_registers[4096];
+
+	assert_int_equal(kvm_open(-1, &fixture->system), 0);
+	assert_int_equal(kvm_vm_new(fixture->system, &fixture->vm), 0);
+	assert_int_equal(kvm_vcpu_new(fixture->vm, 0, &fixture->vcpu), 0);
+	assert_int_equal(kvm_vcpu_set_xsave(fixture->vcpu, extended_registers, 4096), 0);
+	assert_int_equal(
+		vcpu_layout_init(fixture->system, fixture->vm, fixture->vcpu, &fixture->layout), 0);
+	assert_int_equal(vcpu_state_get(&fixture->layout, fixture->vcpu, &at_save, &fixture->state),
+			 0);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	kvm_vcpu_free(fixture->vcpu);
+	kvm_vm_free(fixture->vm);
+	kvm_close(fixture->system);
+	free(fixture);
+	return 0;
+}
+
+static int load(struct fixture *fixture, const struct vcpu_moment *moment)
+{
+	return vcpu_state_set(&fixture->layout, fixture->vcpu, moment, &fixture->state,
+			      &fixture->err);
+}
+
+static size_t position(const char *name)
+{
+	const char *names[32];
+	size_t count = vcpu_load_order(names, ARRAY_SIZE(names));
+
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(names[i], name) == 0)
+			return i;
+	fail_msg("no step %s", name);
+	return 0;
+}
+
+static void test_order_of_loading(void **unused _unused_)
+{
+	assert_true(position("sregs") < position("lapic"));
+	assert_true(position("xcrs") < position("xsave"));
+	assert_true(position("tsc") < position("msrs"));
+	assert_true(position("tsc") < position("tsc_deadline"));
+	assert_true(position("lapic") < position("tsc_deadline"));
+	assert_true(position("lapic") < position("events"));
+	assert_true(position("regs") < position("events"));
+	assert_int_equal(position("mp_state"), vcpu_load_order(NULL, 0) - 1);
+}
+
+static void test_layout_leaves_out_what_is_told_elsewhere(void **state)
+{
+	const struct fixture *fixture = *state;
+
+	assert_true(fixture->layout.n_msrs > 0);
+	for (uint32_t i = 0; i < fixture->layout.n_msrs; i++)
+		assert_int_not_equal(fixture->layout.msrs[i], 0x10); /* the TSC */
+}
+
+static void test_every_register_is_carried(void **state)
+{
+	struct fixture *fixture = *state;
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+
+	fixture->state.regs.r13 = 0x1313;
+	fixture->state.sregs.cr3 = 0x9000;
+	fixture->state.msrs[0].value = 77;
+	fixture->state.lapic.low[0x20] = 5;
+	assert_int_equal(load(fixture, &at_save), 0);
+	assert_int_equal(kvm_vcpu_get_regs(fixture->vcpu, &regs), 0);
+	assert_int_equal(kvm_vcpu_get_sregs(fixture->vcpu, &sregs), 0);
+	assert_int_equal(regs.r13, 0x1313);
+	assert_int_equal(sregs.cr3, 0x9000);
+	struct vcpu_state *again = calloc(1, sizeof(*again));
+	assert_int_equal(vcpu_state_get(&fixture->layout, fixture->vcpu, &at_save, again), 0);
+	assert_null(state_compare(&vcpu_state_table, &fixture->state, again));
+	free(again);
+}
+
+static void test_tsc_goes_on_after_the_stop(void **state)
+{
+	struct fixture *fixture = *state;
+	/* The other host's TSC is behind; the guest's must not go back. */
+	const struct vcpu_moment there = { .host_tsc = 5000, .stopped_ns = 3000000 };
+	uint64_t offset;
+
+	fixture->state.tsc = 123456789;
+	assert_int_equal(load(fixture, &there), 0);
+	assert_int_equal(kvm_vcpu_get_tsc_offset(fixture->vcpu, &offset), 0);
+	assert_int_equal(there.host_tsc + offset, 123456789 + 3 * (uint64_t)fixture->state.tsc_khz);
+}
+
+static void test_vcpus_of_one_snapshot_stay_in_step(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct vcpu_moment there = { .host_tsc = 42 };
+	uint64_t offsets[2];
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(kvm_vcpu_set_tsc_offset(fixture->vcpu, 900 + (uint64_t)i), 0);
+		assert_int_equal(vcpu_state_get(&fixture->layout, fixture->vcpu, &at_save,
+						&fixture->state),
+				 0);
+		assert_int_equal(load(fixture, &there), 0);
+		assert_int_equal(kvm_vcpu_get_tsc_offset(fixture->vcpu, &offsets[i]), 0);
+	}
+	assert_int_equal(offsets[1] - offsets[0], 1);
+}
+
+static void test_another_tsc_frequency_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t khz = fixture->state.tsc_khz;
+
+	fixture->state.tsc_khz = khz + khz / 4000; /* 250 ppm */
+	assert_int_equal(load(fixture, &at_save), 0);
+	fixture->state.tsc_khz = khz + khz / 3900;
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+	assert_non_null(strstr(fixture->err.message, "kHz"));
+}
+
+static void test_unknown_msr_is_refused_before_anything_is_set(void **state)
+{
+	struct fixture *fixture = *state;
+	struct kvm_regs regs;
+
+	fixture->state.regs.rax = 99;
+	fixture->state.msrs[0].index = 0x3a;
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+	assert_non_null(strstr(fixture->err.message, "0x3a"));
+	assert_int_equal(kvm_vcpu_get_regs(fixture->vcpu, &regs), 0);
+	assert_int_equal(regs.rax, 0);
+}
+
+static void test_too_large_xsave_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->state.xsave_len = fixture->layout.xsave_len + 64;
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+}
+
+static int save_and_load(struct fixture *fixture, struct vcpu_state *into)
+{
+	struct state_section section;
+	struct buffer out;
+	struct cursor in;
+	int r;
+
+	buffer_init(&out, LIMIT_STATE_SECTION);
+	assert_int_equal(state_save(&out, &vcpu_state_table, "vcpu.0", &fixture->state), 0);
+	in = (struct cursor){ .data = out.data, .left = out.len };
+	assert_int_equal(state_next_section(&in, &section), 1);
+	r = state_load(&section, &vcpu_state_table, into, &fixture->err);
+	buffer_release(&out);
+	return r;
+}
+
+static void test_stream_carries_all_of_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vcpu_state *into = calloc(1, sizeof(*into));
+
+	memset(&fixture->state.regs, 0x5a, sizeof(fixture->state.regs));
+	memset(&fixture->state.lapic, 0x17, sizeof(fixture->state.lapic));
+	fixture->state.xsave[4095] = 9;
+	fixture->state.events.nmi.masked = 1;
+	fixture->state.tsc = 1234;
+	assert_int_equal(save_and_load(fixture, into), 0);
+	assert_null(state_compare(&vcpu_state_table, &fixture->state, into));
+	assert_int_equal(into->tsc, 1234);
+	assert_int_equal(into->lapic.timer_count, 0x17171717);
+	free(into);
+}
+
+static void test_nonsense_is_refused_on_loading(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vcpu_state *into = calloc(1, sizeof(*into));
+	uint32_t mp_state = fixture->state.mp_state;
+
+	fixture->state.mp_state = 99;
+	assert_int_equal(save_and_load(fixture, into), -EINVAL);
+	fixture->state.mp_state = mp_state;
+	fixture->state.xsave_len = 8;
+	assert_int_equal(save_and_load(fixture, into), -EINVAL);
+	fixture->state.xsave_len = 4096;
+	fixture->state.msrs[1].index = fixture->state.msrs[0].index;
+	assert_int_equal(save_and_load(fixture, into), -EINVAL);
+	free(into);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order_of_loading),
+		TEST(test_layout_leaves_out_what_is_told_elsewhere),
+		TEST(test_every_register_is_carried),
+		TEST(test_tsc_goes_on_after_the_stop),
+		TEST(test_vcpus_of_one_snapshot_stay_in_step),
+		TEST(test_another_tsc_frequency_is_refused),
+		TEST(test_unknown_msr_is_refused_before_anything_is_set),
+		TEST(test_too_large_xsave_is_refused),
+		TEST(test_stream_carries_all_of_it),
+		TEST(test_nonsense_is_refused_on_loading),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
