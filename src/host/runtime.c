@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #define CLAIM_TRIES 16	 /* against a VM of the same name that ends just now */
 #define NAMES_TRIED 4096 /* vm1 ... */
 #define LISTEN_BACKLOG 16
+#define CONNECT_SECONDS 5
 
 bool runtime_name_valid(const char *name)
 {
@@ -320,6 +322,7 @@ int runtime_connect(const char *name, const char *file, int *ret_fd)
 {
 	_cleanup_(fd_closep) int dir = -1;
 	_cleanup_(fd_closep) int fd = -1;
+	struct timeval limit = { .tv_sec = CONNECT_SECONDS };
 	struct sockaddr_un address;
 	int r = open_vm(name, &dir);
 
@@ -328,6 +331,8 @@ int runtime_connect(const char *name, const char *file, int *ret_fd)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	/* A process that hangs lets its backlog fill: then connect would wait for ever. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	address = address_of(dir, file);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return errno == ENOENT ? -ECONNREFUSED : -errno;

@@ -53,8 +53,8 @@ void runtime_forget(struct runtime_vm *vm);
 /* Binds (mode 0600) and listens on a UNIX stream socket in the VM's directory. Close-on-exec, non-blocking. */
 _must_check_ int runtime_listen(const struct runtime_vm *vm, const char *file, int *ret_fd);
 
-/* Connects to a VM's socket, blocking. -ENOENT: no VM of that name; -ECONNREFUSED: it is dead or has no such
- * socket. */
+/* Connects to a VM's socket, blocking; sends give up after 5 s. -ENOENT: no VM of that name; -ECONNREFUSED:
+ * it is dead or has no such socket; -EAGAIN: it does not accept. */
 _must_check_ int runtime_connect(const char *name, const char *file, int *ret_fd);
 
 /* One VM as the directory shows it. */

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/check.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "block/raw.h"
+#include "host/runtime.h"
+#include "kvm/kvm.h"
+#include "net/tap.h"
+
+#define HUGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+DEFINE_CLEANUP(struct block, block_free, block_freep)
+DEFINE_CLEANUP(struct net, net_free, net_freep)
+DEFINE_CLEANUP(struct kvm_system, kvm_close, kvm_closep)
+
+_printf_(4, 5) static void add(struct problems *problems, int code, enum exit_status status,
+			       const char *format, ...)
+{
+	char text[ERROR_MESSAGE_MAX];
+	struct error err = { 0 };
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	error_set(&err, code, status, "%s", text);
+	problems_add(problems, &err);
+}
+
+static const char *kvm_way_out(int code)
+{
+	switch (code) {
+	case -ENOENT:
+		return "load the module kvm_intel or kvm_amd, after turning virtualisation on in the "
+		       "firmware's setup";
+	case -EACCES:
+	case -EPERM:
+		return "join its group: usermod -aG kvm USER, then log in again";
+	case -ENOTSUP:
+		return "it is no KVM of version 12: use a newer kernel";
+	default:
+		return "see utsusu doctor";
+	}
+}
+
+static void check_kvm(struct problems *problems)
+{
+	_cleanup_(kvm_closep) struct kvm_system *kvm = NULL;
+	int r = kvm_open(-1, &kvm);
+
+	if (r < 0)
+		add(problems, r, EXIT_STATUS_HOST, "kvm: /dev/kvm: %s; %s", strerror(-r),
+		    kvm_way_out(r));
+}
+
+/* A regular file that can be read and is not larger than `limit`. */
+static void check_file(const char *key, const char *path, uint64_t limit, struct problems *problems)
+{
+	_cleanup_(fd_closep) int fd = -1;
+	struct stat st;
+
+	if (!path)
+		return;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		add(problems, -errno, EXIT_STATUS_RESOURCE,
+		    "%s: %s: %s; give a file that exists and can be read", key, path,
+		    strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		add(problems, -EINVAL, EXIT_STATUS_RESOURCE, "%s: %s: is no regular file; give one",
+		    key, path);
+	else if (st.st_size == 0)
+		add(problems, -EINVAL, EXIT_STATUS_RESOURCE, "%s: %s: is empty; give another file",
+		    key, path);
+	else if ((uint64_t)st.st_size > limit)
+		add(problems, -EFBIG, EXIT_STATUS_RESOURCE,
+		    "%s: %s: is larger than %llu MiB; give a smaller file", key, path,
+		    (unsigned long long)(limit >> 20));
+}
+
+/* Opens and locks as a run would; the lock goes when the disk is freed. */
+static void check_disk(const struct disk_config *disk, struct problems *problems)
+{
+	_cleanup_(block_freep) struct block *block = NULL;
+	struct raw_options options = {
+		.path = disk->path,
+		.fd = -1,
+		.readonly = disk->readonly,
+		.direct = disk->direct,
+	};
+	struct error err = { 0 };
+
+	if (disk->path && raw_open(&options, &block, &err) < 0)
+		problems_add(problems, &err);
+}
+
+/* The same disk under two names: what the paths alone do not tell. */
+static void check_same_disks(const struct vm_config *config, uint32_t index,
+			     struct problems *problems)
+{
+	const struct disk_config *disk = &config->disks[index];
+	struct stat here, there;
+
+	if (!disk->path || stat(disk->path, &here) < 0)
+		return;
+	for (uint32_t i = 0; i < index; i++) {
+		const struct disk_config *other = &config->disks[i];
+		bool same;
+
+		if (!other->path || strcmp(disk->path, other->path) == 0 ||
+		    stat(other->path, &there) < 0 || (disk->readonly && other->readonly))
+			continue;
+		same = S_ISBLK(here.st_mode) && S_ISBLK(there.st_mode)
+			       ? here.st_rdev == there.st_rdev
+			       : here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+		if (same)
+			add(problems, -EBUSY, EXIT_STATUS_RESOURCE,
+			    "disk[%u]: %s is the same disk as disk[%u] (%s); give it once", index,
+			    disk->path, i, other->path);
+	}
+}
+
+/* A tap that is there is attached to and let go; one that is not would be made, with the right to do so. */
+static void check_tap(const struct net_config *config, struct problems *problems)
+{
+	_cleanup_(net_freep) struct net *net = NULL;
+	struct error err = { 0 };
+
+	if (if_nametoindex(config->tap)) {
+		if (tap_open(config->tap, config->queues, &net, &err) < 0)
+			problems_add(problems, &err);
+		return;
+	}
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		add(problems, -errno, EXIT_STATUS_HOST,
+		    "net: /dev/net/tun: %s; load the module tun, or use --net user",
+		    strerror(errno));
+	else if (!capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_ADMIN))
+		add(problems, -EPERM, EXIT_STATUS_RESOURCE,
+		    "net: there is no tap %s, and making one needs CAP_NET_ADMIN; as root: ip tuntap "
+		    "add %s mode tap user %u, or use --net user",
+		    config->tap, config->tap, geteuid());
+}
+
+static void check_net_fd(const struct net_config *config, struct problems *problems)
+{
+	_cleanup_(net_freep) struct net *net = NULL;
+	_cleanup_(fd_closep) int copy = fcntl(config->fd, F_DUPFD_CLOEXEC, 0);
+	struct error err = { 0 };
+
+	if (copy < 0) {
+		add(problems, -EBADF, EXIT_STATUS_RESOURCE,
+		    "net: fd=%d is not open; hand over an open tap descriptor", config->fd);
+		return;
+	}
+	if (tap_from_fd(copy, &net, &err) < 0)
+		problems_add(problems, &err);
+	else
+		copy = -1;
+}
+
+static bool find_program(const char *name)
+{
+	const char *path = getenv("PATH");
+	_cleanup_(freep) char *copy = strdup(path ? path : "/usr/bin:/bin");
+	char *rest = copy, *dir;
+
+	while (rest && (dir = strsep(&rest, ":"))) {
+		char file[4096];
+
+		if (snprintf(file, sizeof(file), "%s/%s", dir, name) < (int)sizeof(file) &&
+		    access(file, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void check_net(const struct net_config *config, struct problems *problems)
+{
+	if (config->kind == NET_TAP && config->tap)
+		check_tap(config, problems);
+	if (config->kind == NET_FD)
+		check_net_fd(config, problems);
+	if (config->kind == NET_USER && !find_program("passt"))
+		add(problems, -ENOENT, EXIT_STATUS_HOST,
+		    "net: user needs passt, which is not installed; apt-get install passt");
+	if (config->vhost && access("/dev/vhost-net", R_OK | W_OK) < 0)
+		add(problems, -errno, EXIT_STATUS_HOST,
+		    "net: vhost needs /dev/vhost-net: %s; load the module vhost_net and join its "
+		    "group, or leave vhost out",
+		    strerror(errno));
+}
+
+static bool read_word(const char *path, char *text, size_t size)
+{
+	_cleanup_(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len;
+
+	if (fd < 0 || fd_read_all(fd, text, size - 1, &len) < 0)
+		return false;
+	text[len] = '\0';
+	return true;
+}
+
+static void check_memory(const struct memory_config *memory, struct problems *problems)
+{
+	char text[128];
+	uint64_t needed = memory->size / MIB(2);
+
+	if (memory->hugepages == MEMORY_HUGE_ON) {
+		uint64_t free_pages = read_word(HUGE_FREE, text, sizeof(text))
+					      ? strtoull(text, NULL, 10)
+					      : 0;
+
+		if (free_pages < needed)
+			add(problems, -ENOMEM, EXIT_STATUS_HOST,
+			    "memory: hugepages=on needs %llu huge pages and %llu are free; as root: "
+			    "sysctl vm.nr_hugepages=N",
+			    (unsigned long long)needed, (unsigned long long)free_pages);
+	}
+	if (memory->hugepages == MEMORY_HUGE_THP &&
+	    (!read_word(SHMEM_ENABLED, text, sizeof(text)) || strstr(text, "[never]") ||
+	     strstr(text, "[deny]")))
+		add(problems, -ENOTSUP, EXIT_STATUS_HOST,
+		    "memory: hugepages=thp is switched off on this host; as root: echo advise > " SHMEM_ENABLED);
+}
+
+void check_host(const struct vm_config *config, struct problems *problems)
+{
+	if (config->name[0] && runtime_is_taken(config->name))
+		add(problems, -EBUSY, EXIT_STATUS_BUSY,
+		    "%s: a VM of this name runs; give another name, or stop it: utsusu stop %s",
+		    config->name, config->name);
+	check_kvm(problems);
+	check_memory(&config->memory, problems);
+	check_file("kernel", config->kernel, LIMIT_KERNEL, problems);
+	check_file("initrd", config->initrd, LIMIT_INITRD, problems);
+	for (uint32_t i = 0; i < config->n_disks; i++) {
+		check_disk(&config->disks[i], problems);
+		check_same_disks(config, i, problems);
+	}
+	for (uint32_t i = 0; i < config->n_nets; i++)
+		check_net(&config->nets[i], problems);
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "api/args.h"
+#include "api/config.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#define PROGRAM "utsusu-vm"
+#define START_SECONDS 120 /* reserving much memory takes time; longer than this is a hang */
+#define READY_MAX 2048	  /* bytes of the first word */
+
+/* The descriptors' numbers, as the arguments carry them. */
+struct launch_fds {
+	int config, root, dir, lock, ready;
+};
+
+#define FD_ROW(member, key_, flags_)                                                               \
+	{                                                                                          \
+		.key = key_, .type = SCHEMA_FD, .flags = flags_,                                   \
+		.offset = offsetof(struct launch_fds, member), .min = 3, .max = INT_MAX,           \
+		.value = "FD", .help = "a descriptor; start VMs with utsusu run"                   \
+	}
+
+static const struct schema_row launch_rows[] = {
+	FD_ROW(config, "config-fd", SCHEMA_REQUIRED),
+	FD_ROW(root, "root-fd", SCHEMA_REQUIRED),
+	FD_ROW(dir, "dir-fd", SCHEMA_REQUIRED),
+	FD_ROW(lock, "lock-fd", SCHEMA_REQUIRED),
+	FD_ROW(ready, "ready-fd", 0),
+};
+
+static const struct schema launch_schema = { launch_rows, ARRAY_SIZE(launch_rows),
+					     sizeof(struct launch_fds) };
+
+static int keep_from_children(int fd)
+{
+	return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
+}
+
+static int decode_fds(char **argv, struct launch_fds *ret_fds, struct error *err)
+{
+	struct args_target target = { .schema = &launch_schema, .object = ret_fds };
+	struct args args = { .targets = &target, .n_targets = 1, .command = "run" };
+	struct problems problems = { 0 };
+	const int *fds = (const int *)ret_fds;
+
+	schema_init(&launch_schema, ret_fds);
+	ret_fds->ready = -1;
+	if (args_decode(&args, argv, &problems)) {
+		*err = problems.list[0];
+		return err->code;
+	}
+	for (size_t i = 0; i < sizeof(*ret_fds) / sizeof(int); i++)
+		if (fds[i] >= 0 && keep_from_children(fds[i]) < 0)
+			return error_set(err, -EBADF, EXIT_STATUS_USAGE,
+					 "--%s: %d is not open; start VMs with utsusu run",
+					 launch_rows[i].key, fds[i]);
+	return 0;
+}
+
+int launch_receive(char **argv, struct launch *ret_launch, struct error *err)
+{
+	struct launch_fds fds;
+	int r = decode_fds(argv, &fds, err);
+
+	if (r < 0)
+		return r;
+	ret_launch->vm = (struct runtime_vm){
+		.root_fd = fds.root,
+		.dir_fd = fds.dir,
+		.lock_fd = fds.lock,
+	};
+	ret_launch->ready_fd = fds.ready;
+	r = config_from_fd(fds.config, &ret_launch->config, err);
+	fd_close(fds.config);
+	memcpy(ret_launch->vm.name, ret_launch->config.name, LIMIT_NAME);
+	if (r == 0 && !ret_launch->config.name[0])
+		r = error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+			      "name: is missing; start VMs with utsusu run");
+	if (r < 0) {
+		launch_report(ret_launch, err);
+		launch_release(ret_launch);
+	}
+	return r;
+}
+
+void launch_release(struct launch *launch)
+{
+	fd_close(TAKE_FD(launch->ready_fd));
+	runtime_release(&launch->vm);
+	vm_config_release(&launch->config);
+}
+
+bool launch_report(struct launch *launch, const struct error *err)
+{
+	_cleanup_(fd_closep) int fd = TAKE_FD(launch->ready_fd);
+	char text[READY_MAX];
+	int len;
+
+	if (fd < 0)
+		return false;
+	len = snprintf(text, sizeof(text), "%d %s", err ? (int)err->status : 0,
+		       err ? err->message : "");
+	/* Who waited may have gone; the VM does not depend on it. */
+	return fd_write_all(fd, text, (size_t)len) == 0;
+}
+
+/* Beside our own program, as in a build directory, else where packages put it. */
+static int find_program(char *ret_path, size_t size)
+{
+	char self[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (len > 0) {
+		self[len] = '\0';
+		slash = strrchr(self, '/');
+		if (slash &&
+		    snprintf(ret_path, size, "%.*s/" PROGRAM, (int)(slash - self), self) <
+			    (int)size &&
+		    access(ret_path, X_OK) == 0)
+			return 0;
+	}
+	snprintf(ret_path, size, "%s/" PROGRAM, UTSUSU_LIBEXECDIR);
+	return access(ret_path, X_OK) < 0 ? -errno : 0;
+}
+
+static int leave_open(int fd)
+{
+	return fcntl(fd, F_SETFD, 0) < 0 ? -errno : 0;
+}
+
+/* The exec itself; returns only on failure. */
+static int become_program(const struct vm_config *config, const struct runtime_vm *vm, int ready_fd)
+{
+	char program[PATH_MAX], text[5][32];
+	char *argv[] = { (char *)PROGRAM, text[0], text[1], text[2], text[3], NULL, NULL };
+	int config_fd, r = find_program(program, sizeof(program));
+
+	if (r < 0)
+		return r;
+	r = config_to_fd(config, &config_fd);
+	if (r < 0)
+		return r;
+	if (leave_open(vm->root_fd) < 0 || leave_open(vm->dir_fd) < 0 ||
+	    leave_open(vm->lock_fd) < 0 || (ready_fd >= 0 && leave_open(ready_fd) < 0))
+		return -errno;
+	snprintf(text[0], sizeof(text[0]), "--config-fd=%d", config_fd);
+	snprintf(text[1], sizeof(text[1]), "--root-fd=%d", vm->root_fd);
+	snprintf(text[2], sizeof(text[2]), "--dir-fd=%d", vm->dir_fd);
+	snprintf(text[3], sizeof(text[3]), "--lock-fd=%d", vm->lock_fd);
+	snprintf(text[4], sizeof(text[4]), "--ready-fd=%d", ready_fd);
+	if (ready_fd >= 0)
+		argv[5] = text[4];
+	execv(program, argv);
+	return -errno;
+}
+
+static int exec_error(int code, struct error *err)
+{
+	return error_set(
+		err, code, EXIT_STATUS_FAILED,
+		PROGRAM
+		": cannot be started: %s; install it beside utsusu or in " UTSUSU_LIBEXECDIR,
+		strerror(-code));
+}
+
+int launch_exec(const struct vm_config *config, struct runtime_vm *vm, struct error *err)
+{
+	int r = become_program(config, vm, -1);
+
+	runtime_release(vm);
+	return exec_error(r, err);
+}
+
+/* The child: a session of its own, so that no terminal's signals reach it, and its output in the log. */
+static void run_child(const struct vm_config *config, const struct runtime_vm *vm, int log_fd,
+		      int ready_fd)
+{
+	struct launch launch = { .ready_fd = ready_fd };
+	struct error err = { 0 };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setsid();
+	if (null >= 0 && dup2(null, 0) >= 0 && dup2(log_fd, 1) >= 0 && dup2(log_fd, 2) >= 0)
+		exec_error(become_program(config, vm, ready_fd), &err);
+	else
+		exec_error(-errno, &err);
+	launch_report(&launch, &err);
+	_exit(err.status);
+}
+
+/* Reads the first word until the pipe closes: bytes read, or -ETIMEDOUT. */
+static int read_ready(int fd, char *text, size_t size, void (*progress)(unsigned int seconds))
+{
+	size_t used = 0;
+
+	for (unsigned int seconds = 0; seconds < START_SECONDS;) {
+		struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+		ssize_t n;
+
+		if (poll(&poll_fd, 1, 1000) == 0) {
+			seconds++;
+			if (progress)
+				progress(seconds);
+			continue;
+		}
+		n = read(fd, text + used, size - 1 - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			text[used] = '\0';
+			return (int)used;
+		}
+		used += (size_t)n;
+	}
+	return -ETIMEDOUT;
+}
+
+/* The last line that the process left in its log, for a process that said nothing else. */
+static void last_line(int log_fd, char *ret_text, size_t size)
+{
+	char tail[512];
+	off_t end = lseek(log_fd, 0, SEEK_END);
+	off_t from = end > (off_t)sizeof(tail) - 1 ? end - (off_t)sizeof(tail) + 1 : 0;
+	size_t len = end > 0 ? (size_t)(end - from) : 0;
+	char *start;
+
+	if (!len || fd_read_at(log_fd, tail, len, (uint64_t)from) < 0)
+		len = 0;
+	while (len && tail[len - 1] == '\n')
+		len--;
+	tail[len] = '\0';
+	start = strrchr(tail, '\n');
+	snprintf(ret_text, size, "%.*s", (int)size - 1, start ? start + 1 : tail);
+}
+
+static int judge_ready(const char *name, char *text, int len, int log_fd, struct error *err)
+{
+	char line[256];
+	char *message;
+	long status;
+
+	if (len == -ETIMEDOUT)
+		return error_set(
+			err, len, EXIT_STATUS_FAILED,
+			"%s: has not started within %d s; try again without --detach to see why",
+			name, START_SECONDS);
+	status = strtol(text, &message, 10);
+	if (message != text && status == 0)
+		return 0;
+	if (message != text && status >= EXIT_STATUS_FAILED && status <= EXIT_STATUS_GUEST)
+		return error_set(err, -ECHILD, (enum exit_status)status, "%s", message + 1);
+	last_line(log_fd, line, sizeof(line));
+	return error_set(
+		err, -ECHILD, EXIT_STATUS_FAILED,
+		"%s: its process ended before the guest ran%s%s; try again without --detach", name,
+		line[0] ? ": " : "", line);
+}
+
+static int start_child(const struct vm_config *config, struct runtime_vm *vm, int log_fd,
+		       int *ret_ready_fd, pid_t *ret_pid)
+{
+	int ready[2];
+	pid_t pid = -1;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return -errno;
+	pid = fork();
+	if (pid == 0)
+		run_child(config, vm, log_fd, ready[1]);
+	fd_close(ready[1]);
+	if (pid < 0) {
+		fd_close(ready[0]);
+		return -EAGAIN;
+	}
+	*ret_ready_fd = ready[0];
+	*ret_pid = pid;
+	return 0;
+}
+
+int launch_detached(const struct vm_config *config, struct runtime_vm *vm,
+		    void (*progress)(unsigned int seconds), struct error *err)
+{
+	_cleanup_(fd_closep) int log_fd = openat(vm->dir_fd, RUNTIME_LOG,
+						 O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	_cleanup_(fd_closep) int ready_fd = -1;
+	char text[READY_MAX];
+	pid_t pid = -1;
+	int r = log_fd < 0 ? -errno : start_child(config, vm, log_fd, &ready_fd, &pid);
+
+	if (r < 0) {
+		runtime_release(vm);
+		return exec_error(r, err);
+	}
+	r = read_ready(ready_fd, text, sizeof(text), progress);
+	r = judge_ready(config->name, text, r, log_fd, err);
+	if (r == 0) {
+		runtime_forget(vm);
+		return 0;
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	runtime_release(vm);
+	return r;
+}

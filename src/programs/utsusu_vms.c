@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* utsusu list, info, pause, resume: what there is, and short words with one VM. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/client.h"
+#include "base/cleanup.h"
+#include "host/runtime.h"
+#include "programs/utsusu.h"
+
+DEFINE_CLEANUP(struct api_connection, api_connection_free, connection_freep)
+
+static int ask(const char *name, const char *command, json_t **ret_answer, struct error *err)
+{
+	_cleanup_(connection_freep) struct api_connection *connection = NULL;
+	int r = api_connect(name, &connection, err);
+
+	if (r < 0)
+		return r;
+	return api_call(connection, json_pack("{s:s}", "command", command), ret_answer, err);
+}
+
+static void print_json(const json_t *json)
+{
+	_cleanup_(freep) char *text = json_dumps(json, JSON_INDENT(2));
+
+	puts(text ? text : "null");
+}
+
+/* What stands in the list for a VM that cannot be asked. */
+static json_t *silent_entry(const struct runtime_entry *entry, const struct error *err)
+{
+	if (!entry->alive)
+		return json_pack("{s:s, s:s}", "name", entry->name, "state", "dead");
+	return json_pack("{s:s, s:s, s:s}", "name", entry->name, "state", "silent", "message",
+			 err->message);
+}
+
+static int collect(void *ctx, const struct runtime_entry *entry)
+{
+	struct error err = { 0 };
+	json_t *answer;
+
+	if (!entry->alive || ask(entry->name, "info", &answer, &err) < 0)
+		answer = silent_entry(entry, &err);
+	json_object_del(answer, "ok");
+	return json_array_append_new(ctx, answer);
+}
+
+static void format_uptime(const json_t *vm, char *ret_text, size_t size)
+{
+	uint64_t s = (uint64_t)json_integer_value(json_object_get(vm, "uptime_ms")) / 1000;
+
+	if (!json_object_get(vm, "uptime_ms"))
+		snprintf(ret_text, size, "-");
+	else if (s < 3600)
+		snprintf(ret_text, size, "%" PRIu64 ":%02" PRIu64, s / 60, s % 60);
+	else
+		snprintf(ret_text, size, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, s / 3600,
+			 s / 60 % 60, s % 60);
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "-";
+}
+
+static void print_row(const json_t *vm)
+{
+	const json_t *config = json_object_get(vm, "config");
+	const json_t *cpus = json_object_get(json_object_get(config, "cpus"), "count");
+	const json_t *pid = json_object_get(vm, "pid");
+	char uptime[40], count[24] = "-", process[24] = "-";
+
+	format_uptime(vm, uptime, sizeof(uptime));
+	if (cpus)
+		snprintf(count, sizeof(count), "%d", (int)json_integer_value(cpus));
+	if (pid)
+		snprintf(process, sizeof(process), "%d", (int)json_integer_value(pid));
+	printf("%-20s %-9s %8s %5s %7s %9s\n", text_of(vm, "name"), text_of(vm, "state"), process,
+	       count, text_of(json_object_get(config, "memory"), "size"), uptime);
+}
+
+int list_vms(struct invocation *invocation)
+{
+	json_auto_t *list = json_array();
+	struct error err = { 0 };
+	int r = runtime_list(collect, list);
+	const json_t *vm;
+	size_t i;
+
+	if (r < 0) {
+		error_set(&err, r, EXIT_STATUS_HOST, "runtime directory: %s; see utsusu doctor",
+			  strerror(-r));
+		return tell(&err);
+	}
+	if (invocation->options.json) {
+		print_json(list);
+		return EXIT_STATUS_OK;
+	}
+	printf("%-20s %-9s %8s %5s %7s %9s\n", "NAME", "STATE", "PROCESS", "VCPUS", "MEMORY",
+	       "UPTIME");
+	json_array_foreach(list, i, vm) print_row(vm);
+	return EXIT_STATUS_OK;
+}
+
+/* "key: value" lines, objects and lists indented below their key. */
+static void print_indented(const json_t *json, int depth)
+{
+	const char *key;
+	json_t *value;
+	size_t i;
+
+	json_array_foreach((json_t *)json, i, value)
+	{
+		printf("%*s%zu:\n", depth * 2, "", i);
+		print_indented(value, depth + 1);
+	}
+	json_object_foreach((json_t *)json, key, value)
+	{
+		_cleanup_(freep) char *text = json_dumps(value, JSON_ENCODE_ANY);
+
+		if (json_is_object(value) || json_is_array(value)) {
+			printf("%*s%s:\n", depth * 2, "", key);
+			print_indented(value, depth + 1);
+		} else {
+			printf("%*s%s: %s\n", depth * 2, "", key,
+			       json_is_string(value) ? json_string_value(value) : text);
+		}
+	}
+}
+
+int show_info(struct invocation *invocation)
+{
+	json_auto_t *answer = NULL;
+	struct error err = { 0 };
+
+	if (ask(invocation->options.name, "info", &answer, &err) < 0)
+		return tell(&err);
+	json_object_del(answer, "ok");
+	if (invocation->options.json)
+		print_json(answer);
+	else
+		print_indented(answer, 0);
+	return EXIT_STATUS_OK;
+}
+
+static int command_only(struct invocation *invocation, const char *command)
+{
+	json_auto_t *answer = NULL;
+	struct error err = { 0 };
+
+	return ask(invocation->options.name, command, &answer, &err) < 0 ? tell(&err)
+									 : EXIT_STATUS_OK;
+}
+
+int pause_vm(struct invocation *invocation)
+{
+	return command_only(invocation, "pause");
+}
+
+int resume_vm(struct invocation *invocation)
+{
+	return command_only(invocation, "resume");
+}
