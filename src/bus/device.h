@@ -5,6 +5,9 @@
  * What the board knows of a device: name, lock, state table, and a few moments of its life. A device
  * embeds this struct; its own header offers nothing but a constructor.
  *
+ * before_save and after_load run on the control thread inside the barrier, where no other thread touches the
+ * device: the lock is not held.
+ *
  * Life: create -> (load) -> start -> [quiesced: save]* -> stop -> destroy. `reset` returns the registers to
  * their power-on values; it must be safe with I/O in flight.
  *
