@@ -677,8 +677,10 @@ static void random_sequences_agree_with_a_copy(void **state)
 			assert_int_equal(a->intr, b->intr);
 			assert_int_equal(a->n_messages, b->n_messages);
 		}
-		assert_memory_equal(a->messages, b->messages,
-				    MIN(a->n_messages, MESSAGES) * sizeof(a->messages[0]));
+		for (unsigned int i = 0; i < MIN(a->n_messages, MESSAGES); i++) {
+			assert_true(a->messages[i].address == b->messages[i].address);
+			assert_int_equal(a->messages[i].data, b->messages[i].data);
+		}
 		assert_memory_equal(a->routes, b->routes, sizeof(a->routes));
 		rig_expect_equal(&a->rig, &b->rig);
 		chip_free(a);
