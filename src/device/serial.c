@@ -245,12 +245,12 @@ static void receive(struct serial_state *s, uint8_t byte, uint8_t errors)
 static void transmit(struct serial *serial)
 {
 	struct serial_state *s = &serial->state;
+	size_t taken;
 
 	if (!s->out.count)
 		return;
-	fifo_drop(&s->out,
-		  (uint32_t)MIN(serial->stream->write(serial->stream, s->out.bytes, s->out.count),
-				s->out.count));
+	taken = serial->stream->write(serial->stream, s->out.bytes, s->out.count);
+	fifo_drop(&s->out, (uint32_t)MIN(taken, s->out.count));
 	if (!s->out.count)
 		s->thr_empty = 1;
 	device_touch(&serial->device);
