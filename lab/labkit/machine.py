@@ -19,6 +19,7 @@ from .qmp import Qmp
 AGENT = Path(__file__).parent / "agent"
 MODULES = ["virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay", "virtio_blk", "ext4",
            "crc32c_generic", "virtio_net", "tun", "vhost_net", "virtio_rng"]
+SCSI_MODULES = ["configfs", "target_core_mod", "target_core_file", "tcm_loop", "sd_mod", "sg"]
 COMMAND_LINE = ("console=ttyS0 quiet panic=1 tsc=reliable mitigations=off nokaslr "
                 "random.trust_cpu=on iommu=pt")
 
@@ -124,6 +125,7 @@ class Machine:
         modules = MODULES + [kvm_module]
         modules += ["nvme"] if options["nvme"] or options["share_disk"] else []
         modules += ["e1000e"] if options["nic"] else []
+        modules += SCSI_MODULES if options["scsi"] else []
         initrd = self.folder / "initrd"
         with open(initrd, "wb") as out:
             out.write(base_initramfs(debian, modules).read_bytes())
@@ -200,6 +202,8 @@ class Machine:
                   "BUILD": build or "", "CACHE": paths.cache_directory(),
                   "MODULES": debian.modules, "WIRE_MAC": self._mac(0), "NIC_MAC": self._mac(1),
                   "HOSTS": "\n".join(hosts)}
+        if self.lab.options["scsi"]:
+            values["SCSI"] = f"naa.50014057700000{self.number:02x}"
         archive = Initramfs()
         archive.file("lab.conf", "".join(
             "LAB_{}='{}'\n".format(k, str(v).replace("'", "'\\''")) for k, v in values.items()))
