@@ -178,6 +178,8 @@ int virtio_queue_start(struct virtio_queue *queue, struct memory *memory,
 		.size = state->size,
 		.used_at = gpa(state->device),
 		.avail_shadow = state->next_avail,
+		/* A queue that worked before may owe an interrupt since its state was saved. */
+		.pushed = state->next_avail || state->next_used || state->signalled_valid,
 	};
 
 	if (!is_size(q.size, LIMIT_QUEUE_SIZE) || collect_busy(state, q.busy) < 0)
@@ -436,6 +438,7 @@ void virtio_queue_publish(struct virtio_queue *queue)
 	/* The driver that sees the index sees the elements and the buffers. */
 	store16(&used->idx, queue->state->next_used, __ATOMIC_RELEASE);
 	mark_used(queue, 0, sizeof(*used));
+	queue->pushed = true;
 }
 
 void virtio_queue_push(struct virtio_queue *queue, const struct virtio_chain *chain,
@@ -471,11 +474,12 @@ static bool driver_wants_signal(struct virtio_queue *queue)
 
 bool virtio_queue_should_signal(struct virtio_queue *queue)
 {
-	if (!queue->started)
+	if (!queue->started || !queue->pushed)
 		return false;
+	queue->pushed = false;
 	/* Full barrier: the driver stores its wish, then looks at the used index; we the other way round
 	 * (virtio 1.2, 2.7.7.2). */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	return driver_wants_signal(queue);
 }
 
@@ -506,7 +510,7 @@ bool virtio_queue_enable_kicks(struct virtio_queue *queue)
 	else
 		write_used_flags(queue, 0);
 	/* Full barrier: our wish is visible before the avail index is read again. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	return virtio_queue_has_avail(queue);
 }
 

@@ -68,6 +68,7 @@ struct virtio_queue {
 	struct virtio_queue_state *state; /* in the device's state struct */
 	struct memory *memory;		  /* borrowed */
 	bool started, broken;
+	bool pushed;		  /* since the driver's wish for interrupts was last looked at */
 	bool event_idx, indirect; /* negotiated */
 	uint16_t size;		  /* latched */
 	/* Latched host addresses of the three parts, and where they are for the dirty log. */
@@ -106,7 +107,7 @@ void virtio_queue_place(struct virtio_queue *queue, const struct virtio_chain *c
 			uint32_t written);
 void virtio_queue_publish(struct virtio_queue *queue);
 
-/* After pushes: whether the driver wants an interrupt now. */
+/* After pushes: whether the driver wants an interrupt now. False when there was none since the last time. */
 bool virtio_queue_should_signal(struct virtio_queue *queue);
 
 /* Asks the driver to notify about new buffers, or to leave it. `enable` returns true when buffers came in

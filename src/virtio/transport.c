@@ -536,12 +536,9 @@ static int init_workers(struct virtio_device *vdev, const struct virtio_params *
 static int init_queues(struct virtio_device *vdev, const struct virtio_params *params)
 {
 	for (unsigned int i = 0; i < vdev->n_queues; i++) {
-		unsigned int worker = params->worker_of ? params->worker_of(i)
-							: i % params->n_workers;
-		int r;
+		unsigned int worker = params->worker_of ? params->worker_of(i) : i;
+		int r = init_queue(vdev, i, vdev->workers[worker % vdev->n_workers]);
 
-		assert(worker < vdev->n_workers);
-		r = init_queue(vdev, i, vdev->workers[worker]);
 		if (r < 0)
 			return r;
 	}

@@ -149,7 +149,7 @@ struct virtio_params {
 	size_t config_len;
 	unsigned int n_queues;
 	uint16_t queue_size; /* largest, a power of two <= LIMIT_QUEUE_SIZE */
-	/* Threads; queue i runs on worker (worker_of ? worker_of(i) : i % n_workers). */
+	/* Threads; queue i runs on worker (worker_of ? worker_of(i) : i) % n_workers. */
 	unsigned int n_workers;
 	unsigned int (*worker_of)(unsigned int queue);
 	const struct virtio_ops *ops;
@@ -179,6 +179,11 @@ void virtio_device_broken(struct virtio_device *vdev);
 /* Replaces device configuration bytes and interrupts the driver. device.lock NOT held. */
 void virtio_config_update(struct virtio_device *vdev, unsigned int offset, const void *bytes,
 			  size_t len);
+/* device.lock held: the driver is in charge (DRIVER_OK; virtio 1.2, 2.1). */
+static inline bool virtio_driver_ok(const struct virtio_device *vdev)
+{
+	return (vdev->state->status & 4) != 0;
+}
 static inline bool virtio_has_feature(const struct virtio_device *vdev, uint64_t feature)
 {
 	return (vdev->state->driver_features & feature) != 0;

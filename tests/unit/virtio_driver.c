@@ -470,7 +470,7 @@ static bool device_wants_kick(struct vqueue *q)
 {
 	uint16_t old = q->kicked_idx, now = q->avail_idx, event;
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	if (!(q->driver->features & VIRTIO_F_EVENT_IDX))
 		return !(le16toh(__atomic_load_n(ring16(q, q->used), __ATOMIC_RELAXED)) & 1);
 	event = le16toh(__atomic_load_n(ring16(q, q->used + 4 + 8u * q->size), __ATOMIC_RELAXED));
