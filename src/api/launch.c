@@ -21,15 +21,16 @@
 #define START_SECONDS 120 /* reserving much memory takes time; longer than this is a hang */
 #define READY_MAX 2048	  /* bytes of the first word */
 
-/* The descriptors' numbers, as the arguments carry them. */
-struct launch_fds {
+/* The arguments: the name (so that ps shows it), and the descriptors' numbers. */
+struct launch_args {
 	int config, root, dir, lock, ready;
+	char name[LIMIT_NAME];
 };
 
 #define FD_ROW(member, key_, flags_)                                                               \
 	{                                                                                          \
 		.key = key_, .type = SCHEMA_FD, .flags = flags_,                                   \
-		.offset = offsetof(struct launch_fds, member), .min = 3, .max = INT_MAX,           \
+		.offset = offsetof(struct launch_args, member), .min = 3, .max = INT_MAX,          \
 		.value = "FD", .help = "a descriptor; start VMs with utsusu run"                   \
 	}
 
@@ -39,30 +40,44 @@ static const struct schema_row launch_rows[] = {
 	FD_ROW(dir, "dir-fd", SCHEMA_REQUIRED),
 	FD_ROW(lock, "lock-fd", SCHEMA_REQUIRED),
 	FD_ROW(ready, "ready-fd", 0),
+	{ .key = "name",
+	  .type = SCHEMA_CHARS,
+	  .flags = SCHEMA_POSITIONAL | SCHEMA_REQUIRED,
+	  .offset = offsetof(struct launch_args, name),
+	  .min = 1,
+	  .max = LIMIT_NAME - 1,
+	  .value = "NAME",
+	  .help = "the VM's name; start VMs with utsusu run" },
 };
 
 static const struct schema launch_schema = { launch_rows, ARRAY_SIZE(launch_rows),
-					     sizeof(struct launch_fds) };
+					     sizeof(struct launch_args) };
 
 static int keep_from_children(int fd)
 {
 	return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
 
-static int decode_fds(char **argv, struct launch_fds *ret_fds, struct error *err)
+static int decode_args(char **argv, struct launch_args *ret_args, struct error *err)
 {
-	struct args_target target = { .schema = &launch_schema, .object = ret_fds };
+	struct args_target target = { .schema = &launch_schema, .object = ret_args };
 	struct args args = { .targets = &target, .n_targets = 1, .command = "run" };
 	struct problems problems = { 0 };
-	const int *fds = (const int *)ret_fds;
 
-	schema_init(&launch_schema, ret_fds);
-	ret_fds->ready = -1;
+	schema_init(&launch_schema, ret_args);
+	ret_args->ready = -1;
 	if (args_decode(&args, argv, &problems)) {
 		*err = problems.list[0];
 		return err->code;
 	}
-	for (size_t i = 0; i < sizeof(*ret_fds) / sizeof(int); i++)
+	return 0;
+}
+
+static int keep_all_from_children(const struct launch_args *args, struct error *err)
+{
+	const int fds[] = { args->config, args->root, args->dir, args->lock, args->ready };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0 && keep_from_children(fds[i]) < 0)
 			return error_set(err, -EBADF, EXIT_STATUS_USAGE,
 					 "--%s: %d is not open; start VMs with utsusu run",
@@ -70,25 +85,34 @@ static int decode_fds(char **argv, struct launch_fds *ret_fds, struct error *err
 	return 0;
 }
 
+static int take_config(struct launch *launch, int fd, struct error *err)
+{
+	int r = config_from_fd(fd, &launch->config, err);
+
+	fd_close(fd);
+	if (r == 0 && strcmp(launch->config.name, launch->vm.name) != 0)
+		r = error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+			      "name: is not the one that was claimed; start VMs with utsusu run");
+	return r;
+}
+
 int launch_receive(char **argv, struct launch *ret_launch, struct error *err)
 {
-	struct launch_fds fds;
-	int r = decode_fds(argv, &fds, err);
+	struct launch_args args;
+	int r = decode_args(argv, &args, err);
 
+	if (r == 0)
+		r = keep_all_from_children(&args, err);
 	if (r < 0)
 		return r;
 	ret_launch->vm = (struct runtime_vm){
-		.root_fd = fds.root,
-		.dir_fd = fds.dir,
-		.lock_fd = fds.lock,
+		.root_fd = args.root,
+		.dir_fd = args.dir,
+		.lock_fd = args.lock,
 	};
-	ret_launch->ready_fd = fds.ready;
-	r = config_from_fd(fds.config, &ret_launch->config, err);
-	fd_close(fds.config);
-	memcpy(ret_launch->vm.name, ret_launch->config.name, LIMIT_NAME);
-	if (r == 0 && !ret_launch->config.name[0])
-		r = error_set(err, -EINVAL, EXIT_STATUS_USAGE,
-			      "name: is missing; start VMs with utsusu run");
+	memcpy(ret_launch->vm.name, args.name, LIMIT_NAME);
+	ret_launch->ready_fd = args.ready;
+	r = take_config(ret_launch, args.config, err);
 	if (r < 0) {
 		launch_report(ret_launch, err);
 		launch_release(ret_launch);
@@ -146,7 +170,8 @@ static int leave_open(int fd)
 static int become_program(const struct vm_config *config, const struct runtime_vm *vm, int ready_fd)
 {
 	char program[PATH_MAX], text[5][32];
-	char *argv[] = { (char *)PROGRAM, text[0], text[1], text[2], text[3], NULL, NULL };
+	char *argv[] = { (char *)PROGRAM, (char *)vm->name, text[0], text[1],
+			 text[2],	  text[3],	    NULL,    NULL };
 	int config_fd, r = find_program(program, sizeof(program));
 
 	if (r < 0)
@@ -163,7 +188,7 @@ static int become_program(const struct vm_config *config, const struct runtime_v
 	snprintf(text[3], sizeof(text[3]), "--lock-fd=%d", vm->lock_fd);
 	snprintf(text[4], sizeof(text[4]), "--ready-fd=%d", ready_fd);
 	if (ready_fd >= 0)
-		argv[5] = text[4];
+		argv[6] = text[4];
 	execv(program, argv);
 	return -errno;
 }

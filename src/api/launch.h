@@ -5,7 +5,7 @@
  * How `utsusu run` becomes a VM. The command checks everything and claims the name, then either turns into
  * utsusu-vm or, detached, starts it and waits for its first word:
  *
- *   utsusu run --exec--> utsusu-vm --config-fd=A --root-fd=B --dir-fd=C --lock-fd=D [--ready-fd=E]
+ *   utsusu run --exec--> utsusu-vm NAME --config-fd=A --root-fd=B --dir-fd=C --lock-fd=D [--ready-fd=E]
  *
  * A is a sealed memfd with the configuration as JSON; B, C and D are the claimed name (host/runtime.h): the
  * lock is held without a gap. On E, a pipe, the VM's process says that the guest runs, or why not.

@@ -209,7 +209,9 @@ static json_t *encode_value(const struct schema_row *row, const void *object)
 		return json_boolean(*(const bool *)slot);
 	case SCHEMA_UINT:
 	case SCHEMA_FD:
-		return json_integer(*(const uint32_t *)slot);
+		/* Less than may be given means: not given. */
+		return *(const uint32_t *)slot < row->min ? json_null()
+							  : json_integer(*(const uint32_t *)slot);
 	case SCHEMA_SIZE:
 		schema_format_size(*(const uint64_t *)slot, text, sizeof(text));
 		return json_string(text);
