@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/features.h"
 
+#include <asm/kvm_para.h>
+
 #define EAX CPUID_EAX
 #define EBX CPUID_EBX
 #define ECX CPUID_ECX
@@ -62,6 +64,21 @@ const struct cpu_feature cpu_features[] = {
 	{ "erms", 7, 0, EBX, 9, FEATURE_V3 },
 	{ "xsaveopt", 0xd, 1, EAX, 0, FEATURE_V3 },
 	{ "abm", 0x80000001, 0, ECX, 5, FEATURE_V3 },
+
+	{ "kvmclock_old", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_CLOCKSOURCE, FEATURE_KVM },
+	{ "kvm_nop_io_delay", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_NOP_IO_DELAY, FEATURE_KVM },
+	{ "kvmclock", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_CLOCKSOURCE2, FEATURE_KVM },
+	{ "kvm_async_pf", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_ASYNC_PF, FEATURE_KVM },
+	{ "kvm_steal_time", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_STEAL_TIME, FEATURE_KVM },
+	{ "kvm_pv_eoi", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_PV_EOI, FEATURE_KVM },
+	{ "kvm_pv_unhalt", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_PV_UNHALT, FEATURE_KVM },
+	{ "kvm_pv_tlb_flush", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_PV_TLB_FLUSH, FEATURE_KVM },
+	{ "kvm_pv_ipi", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_PV_SEND_IPI, FEATURE_KVM },
+	{ "kvm_poll_control", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_POLL_CONTROL, FEATURE_KVM },
+	{ "kvm_sched_yield", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_PV_SCHED_YIELD, FEATURE_KVM },
+	{ "kvm_async_pf_int", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_ASYNC_PF_INT, FEATURE_KVM },
+	{ "kvmclock_stable", KVM_CPUID_FEATURES, 0, EAX, KVM_FEATURE_CLOCKSOURCE_STABLE_BIT,
+	  FEATURE_KVM },
 
 	{ "md_clear", 7, 0, EDX, 10, FEATURE_MITIGATION },
 	{ "spec_ctrl", 7, 0, EDX, 26, FEATURE_MITIGATION },

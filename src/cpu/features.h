@@ -9,6 +9,7 @@ enum feature_class {
 	FEATURE_BASE,	    /* every 64-bit guest may expect it */
 	FEATURE_V2,	    /* x86-64 psABI, level 2; and crypto that came with it */
 	FEATURE_V3,	    /* level 3, and what came with it */
+	FEATURE_KVM,	    /* paravirtual: every KVM from Linux 5.10 on has them */
 	FEATURE_MITIGATION, /* against speculation attacks: given wherever the host has it */
 	FEATURE_MONITOR,    /* not the host's to have: we or KVM make it */
 };

@@ -12,8 +12,6 @@
 #include "cpu/model_tables.h"
 #include "cpu/topology.h"
 
-#define LEAF_KVM 0x40000000
-#define LEAF_KVM_FEATURES 0x40000001
 #define DEFAULT_ADDRESS_BITS 36
 
 #define MSR_IA32_UCODE_REV 0x8b
@@ -26,27 +24,22 @@ uint32_t cpu_model_address_bits(const struct kvm_cpuid2 *cpuid)
 	return bits ? bits : DEFAULT_ADDRESS_BITS;
 }
 
-/* What KVM makes itself and does not always tell; what state does not hold is taken away. */
-static int finish(struct kvm_cpuid2 *cpuid, uint32_t kvm_features, uint32_t index,
-		  uint32_t max_count)
+/* What KVM makes itself and does not always tell. */
+static int finish(struct kvm_cpuid2 *cpuid, uint32_t index, uint32_t max_count)
 {
-	uint32_t kvm[4] = { LEAF_KVM_FEATURES };
-	const uint32_t features[4] = { kvm_features };
+	uint32_t signature[4] = { KVM_CPUID_FEATURES };
 	int r;
 
-	memcpy(&kvm[1], "KVMKVMKVM\0\0\0", 12);
+	memcpy(&signature[1], KVM_SIGNATURE, 12);
 	for (size_t i = 0; i < cpu_features_count; i++)
 		if (cpu_features[i].class == FEATURE_MONITOR)
 			cpuid_change(cpuid, cpu_features[i].leaf, cpu_features[i].subleaf,
 				     cpu_features[i].reg, 0, 1u << cpu_features[i].bit);
-	r = cpuid_put(cpuid, LEAF_KVM, 0, false, kvm);
-	if (r == 0)
-		r = cpuid_put(cpuid, LEAF_KVM_FEATURES, 0, false, features);
-	if (r == 0)
-		r = topology_apply(cpuid, index, max_count);
-	return r;
+	r = cpuid_put(cpuid, KVM_CPUID_SIGNATURE, 0, false, signature);
+	return r < 0 ? r : topology_apply(cpuid, index, max_count);
 }
 
+/* All that KVM gives, less what a vCPU's state does not hold. */
 static int build_host(struct kvm_cpuid2 *cpuid, const struct kvm_cpuid2 *supported)
 {
 	if (supported->nent > CPUID_ENTRIES_MAX)
@@ -67,55 +60,52 @@ static int build_host(struct kvm_cpuid2 *cpuid, const struct kvm_cpuid2 *support
 static bool model_requires(enum cpu_model model, const struct cpu_feature *feature)
 {
 	return feature->class == FEATURE_BASE || feature->class == FEATURE_V2 ||
+	       feature->class == FEATURE_KVM ||
 	       (feature->class == FEATURE_V3 && model == CPU_MODEL_V3);
 }
 
-static int check_features(enum cpu_model model, const struct kvm_cpuid2 *supported,
-			  struct error *err)
+static void name_lack(const char *name, const char *ret_names[], size_t max, size_t *count)
 {
-	char missing[256] = "";
-	size_t used = 0;
+	if (*count < max)
+		ret_names[*count] = name;
+	(*count)++;
+}
 
-	for (size_t i = 0; i < cpu_features_count; i++) {
-		const struct cpu_feature *feature = &cpu_features[i];
+size_t cpu_model_lacks(enum cpu_model model, const struct kvm_cpuid2 *supported,
+		       const char *ret_names[], size_t max)
+{
+	size_t count = 0;
 
-		if (!model_requires(model, feature) || cpu_feature_in(supported, feature))
-			continue;
-		if (used + strlen(feature->name) + 2 < sizeof(missing))
-			used += (size_t)sprintf(missing + used, " %s", feature->name);
-	}
-	if (used == 0)
+	if (model == CPU_MODEL_HOST)
 		return 0;
-	return error_set(err, -ENOTSUP, EXIT_STATUS_HOST,
-			 "--cpus model=%s: this host's KVM lacks%s; use model=%s",
-			 cpu_model_tables(model)->name, missing,
-			 model == CPU_MODEL_V3 ? "v2 or host" : "host");
+	if (cpuid_vendor(supported) == CPU_VENDOR_OTHER)
+		name_lack("vendor Intel or AMD", ret_names, max, &count);
+	if (cpu_model_address_bits(supported) < CPU_MODEL_ADDRESS_BITS)
+		name_lack("39 bits of physical address", ret_names, max, &count);
+	_Static_assert(CPU_MODEL_ADDRESS_BITS == 39, "the name above");
+	for (size_t i = 0; i < cpu_features_count; i++)
+		if (model_requires(model, &cpu_features[i]) &&
+		    !cpu_feature_in(supported, &cpu_features[i]))
+			name_lack(cpu_features[i].name, ret_names, max, &count);
+	return count;
 }
 
 static int check_host(enum cpu_model model, const struct kvm_cpuid2 *supported, struct error *err)
 {
-	const struct model_tables *tables = cpu_model_tables(model);
-	uint32_t bits = cpu_model_address_bits(supported);
-	uint32_t lacks = MODEL_KVM_FEATURES &
-			 ~cpuid_get(supported, LEAF_KVM_FEATURES, 0, CPUID_EAX);
+	const char *names[CPU_LACKS_MAX];
+	size_t count = MIN(cpu_model_lacks(model, supported, names, CPU_LACKS_MAX), CPU_LACKS_MAX);
+	char list[256] = "";
+	size_t used = 0;
 
-	if (cpuid_vendor(supported) == CPU_VENDOR_OTHER)
-		return error_set(err, -ENOTSUP, EXIT_STATUS_HOST,
-				 "--cpus model=%s: is known for Intel and AMD only; use model=host",
-				 tables->name);
-	if (bits < CPU_MODEL_ADDRESS_BITS)
-		return error_set(
-			err, -ENOTSUP, EXIT_STATUS_HOST,
-			"--cpus model=%s: has %u bits of physical address and this host %u; use "
-			"model=host",
-			tables->name, CPU_MODEL_ADDRESS_BITS, bits);
-	if (lacks)
-		return error_set(
-			err, -ENOTSUP, EXIT_STATUS_HOST,
-			"--cpus model=%s: this host's KVM lacks paravirtual features %#x; use "
-			"model=host or Linux 5.10 or later",
-			tables->name, lacks);
-	return check_features(model, supported, err);
+	if (count == 0)
+		return 0;
+	for (size_t i = 0; i < count && used + strlen(names[i]) + 3 < sizeof(list); i++)
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : " ",
+					 names[i]);
+	return error_set(err, -ENOTSUP, EXIT_STATUS_HOST,
+			 "--cpus model=%s: this host's KVM lacks%s; use model=%s",
+			 cpu_model_tables(model)->name, list,
+			 model == CPU_MODEL_V3 ? "v2 or host" : "host");
 }
 
 static void put_features(enum cpu_model model, const struct kvm_cpuid2 *supported,
@@ -174,13 +164,11 @@ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *supported, ui
 		    uint32_t max_count, struct kvm_cpuid2 **ret, struct error *err)
 {
 	struct kvm_cpuid2 _cleanup_(freep) *cpuid = cpuid_new();
-	uint32_t kvm_features = MODEL_KVM_FEATURES;
 	int r;
 
 	if (!cpuid)
 		return -ENOMEM;
 	if (model == CPU_MODEL_HOST) {
-		kvm_features = cpuid_get(supported, LEAF_KVM_FEATURES, 0, CPUID_EAX);
 		r = build_host(cpuid, supported);
 	} else {
 		r = check_host(model, supported, err);
@@ -188,7 +176,7 @@ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *supported, ui
 			r = build_model(model, supported, cpuid);
 	}
 	if (r == 0)
-		r = finish(cpuid, kvm_features, index, max_count);
+		r = finish(cpuid, index, max_count);
 	if (r < 0)
 		return error_set(err, r, EXIT_STATUS_HOST, "--cpus: CPUID cannot be built: %s",
 				 strerror(-r));

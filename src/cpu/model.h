@@ -29,6 +29,12 @@ _must_check_ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *
 				 uint32_t index, uint32_t max_count, struct kvm_cpuid2 **ret,
 				 struct error *err);
 
+#define CPU_LACKS_MAX 128
+
+/* What a host lacks for a model: how many, and the names of the first `max` (static strings). 0: it can run it. */
+size_t cpu_model_lacks(enum cpu_model model, const struct kvm_cpuid2 *supported,
+		       const char *ret_names[], size_t max);
+
 /* Gives a new vCPU the model's feature MSRs (`host`: KVM's own values stay). After kvm_vcpu_set_cpuid. An MSR
  * that this KVM does not have is left out. */
 _must_check_ int cpu_model_set_msrs(enum cpu_model model, struct kvm_vcpu *vcpu);

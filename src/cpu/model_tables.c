@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/model_tables.h"
 
+#include <asm/kvm_para.h>
+
 #define INTEL CPU_VENDOR_INTEL
 #define AMD CPU_VENDOR_AMD
 #define BOTH CPU_VENDOR_OTHER
@@ -63,6 +65,7 @@
 		  { 0, 0, 512 << 16 | WAYS_8 << 12 | 1 << 8 | 64,                                  \
 		    32 << 18 | WAYS_16 << 12 | 1 << 8 | 64 } },                                    \
 		{ INTEL, 0x80000006, 0, false, { 0, 0, 512 << 16 | WAYS_8 << 12 | 64, 0 } },       \
+		{ BOTH, KVM_CPUID_FEATURES, 0, false, { 0 } },                                     \
 		{ BOTH, 0x80000007, 0, false, { 0 } },                                             \
 	{                                                                                          \
 		BOTH, 0x80000008, 0, false,                                                        \
