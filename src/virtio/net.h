@@ -7,13 +7,20 @@
 #include "virtio/virtio.h"
 
 struct virtio_net_params {
-	unsigned int index;	/* names the device "virtio-net.<index>" */
-	struct net *net;	/* ownership passes on success */
+	unsigned int index; /* names the device "virtio-net.<index>" */
+	struct net *net;    /* ownership passes on success */
 	uint8_t mac[6];
-	int vhost_fd;		/* /dev/vhost-net, ownership passes on success; -1: packets go through us */
-	int tap_fd;		/* with vhost: the tap behind it, borrowed from `net` */
+	int vhost_fd; /* /dev/vhost-net, ownership passes on success; -1: packets go through us */
+	int tap_fd;   /* with vhost: the tap behind it, borrowed from `net` (tap_queue_fd) */
 };
 
 _must_check_ int virtio_net_new(const struct virtio_host *host,
-				const struct virtio_net_params *params,
-				struct device **ret_device, struct error *err);
+				const struct virtio_net_params *params, struct device **ret_device,
+				struct error *err);
+
+/* Asks the guest to announce its addresses (after a move). -EOPNOTSUPP when its driver cannot, or does not
+ * work yet: the caller then announces the MAC address by itself. device.lock not held. */
+_must_check_ int virtio_net_announce(struct device *device);
+
+/* The MAC address that the guest uses now. device.lock not held. */
+void virtio_net_mac(struct device *device, uint8_t ret_mac[6]);
