@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The virtio block device. Each queue has a worker, a block queue on that worker's loop and a pool of
+ * requests, one for each descriptor, so that nothing is allocated while the guest runs.
+ *
+ *   doorbell -> pop all -> block_submit each -> one block_kick
+ *   completions -> push each -> one interrupt (batch_end)
+ *
+ * Requests in flight are state: they stand in the queue's `inflight` until they are pushed. After a load
+ * they are issued again in their old order; one that overlaps an earlier one waits for it, and the
+ * driver's new requests wait for all of them to be on their way.
+ */
+
+#include "virtio/blk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "virtio/blk_internal.h"
+
+#define QUEUE_SIZE 256
+#define CHAINS_PER_TURN 256 /* then others, and the barrier, have their turn */
+
+/* Device configuration (virtio 1.2, 5.2.4). */
+struct blk_config {
+	le64_t capacity;
+	le32_t size_max;
+	le32_t seg_max;
+	uint8_t geometry[4];
+	le32_t blk_size;
+	uint8_t physical_block_exp;
+	uint8_t alignment_offset;
+	le16_t min_io_size; /* logical blocks */
+	le32_t opt_io_size;
+	uint8_t writeback;
+	uint8_t unused0;
+	le16_t num_queues;
+	le32_t max_discard_sectors;
+	le32_t max_discard_seg;
+	le32_t discard_sector_alignment;
+	le32_t max_write_zeroes_sectors;
+	le32_t max_write_zeroes_seg;
+	uint8_t write_zeroes_may_unmap;
+	uint8_t unused1[3];
+	le32_t max_secure_erase_sectors; /* not offered */
+};
+
+_Static_assert(offsetof(struct blk_config, writeback) == 32, "virtio 1.2, 5.2.4");
+_Static_assert(sizeof(struct blk_config) == 64, "virtio 1.2, 5.2.4");
+
+static struct virtio_blk *from_vdev(struct virtio_device *vdev)
+{
+	return container_of(vdev, struct virtio_blk, vdev);
+}
+
+static struct blk_request *request_get(struct blk_queue *q)
+{
+	struct blk_request *request = container_of(q->free.next, struct blk_request, link);
+
+	list_remove(&request->link);
+	return request;
+}
+
+static void request_put(struct blk_request *request)
+{
+	list_append(request->queue->free.next, &request->link); /* first: its memory is warm */
+}
+
+/* Gives the chain back. All of its writable bytes may have been touched: the status is the last. */
+static void request_finish(struct blk_request *request, int result)
+{
+	struct blk_queue *q = request->queue;
+
+	blk_request_answer(request, result);
+	virtio_queue_push(&q->vq->queue, &request->chain, (uint32_t)request->chain.in_len);
+	q->pushed = true;
+	request_put(request);
+}
+
+static void request_done(struct block_request *block, int result);
+static void issue_again(struct blk_queue *q);
+
+static void request_submit(struct blk_request *request)
+{
+	request->block.done = request_done;
+	request->queue->in_flight++;
+	block_submit(request->queue->block, &request->block);
+}
+
+static void request_done(struct block_request *block, int result)
+{
+	struct blk_request *request = container_of(block, struct blk_request, block);
+	struct blk_queue *q = request->queue;
+
+	q->in_flight--;
+	if (request->again)
+		list_remove(&request->link);
+	if (q->vq->queue.started) {
+		bool again = request->again;
+
+		request_finish(request, result);
+		if (again)
+			issue_again(q);
+		return;
+	}
+	/* Of an old life: guest memory is not ours any more. */
+	request_put(request);
+	if (q->stopping && !q->in_flight)
+		virtio_queue_idle(q->vq);
+}
+
+static void signal_if_pushed(struct blk_queue *q)
+{
+	if (!q->pushed)
+		return;
+	q->pushed = false;
+	virtio_queue_signal(q->vq);
+}
+
+static void blk_batch_end(struct block_queue *block)
+{
+	struct blk_queue *q = block->owner;
+
+	signal_if_pushed(q);
+	block_kick(block); /* what was issued again behind a completion */
+}
+
+/* ---- after a load ---- */
+
+static bool reads(const struct block_request *request)
+{
+	return request->op == BLOCK_READ;
+}
+
+static bool conflict(const struct block_request *a, const struct block_request *b)
+{
+	if (reads(a) && reads(b))
+		return false;
+	return a->offset < b->offset + b->len && b->offset < a->offset + a->len;
+}
+
+static bool must_wait(const struct blk_queue *q, const struct blk_request *request)
+{
+	struct list *item, *next;
+
+	list_for_each(item, next, &q->again_flying) {
+		const struct blk_request *earlier = container_of(item, struct blk_request, link);
+
+		if (conflict(&earlier->block, &request->block))
+			return true;
+	}
+	return false;
+}
+
+/* Issues in order, up to the first that must wait for an earlier one. */
+static void issue_again(struct blk_queue *q)
+{
+	while (!list_empty(&q->again_waiting)) {
+		struct blk_request *request = container_of(q->again_waiting.next,
+							   struct blk_request, link);
+
+		if (request->verdict == 0 && must_wait(q, request))
+			return;
+		list_remove(&request->link);
+		if (request->verdict) {
+			request_finish(request, request->verdict);
+			continue;
+		}
+		request->again = true;
+		list_append(&q->again_flying, &request->link);
+		request_submit(request);
+	}
+	virtio_queue_again(q->vq); /* now the driver's new ones */
+}
+
+static int fetch_again(struct blk_queue *q)
+{
+	struct virtio_queue *queue = &q->vq->queue;
+
+	for (uint32_t i = 0; i < queue->state->n_inflight; i++) {
+		struct blk_request *request = request_get(q);
+		int r = virtio_queue_refetch(queue, i, &request->chain);
+
+		list_append(&q->again_waiting, &request->link);
+		if (r == 0)
+			r = blk_request_decode(request);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int blk_started(struct virtio_vq *vq)
+{
+	struct blk_queue *q = vq->owner;
+	int r;
+
+	q->stopping = false;
+	q->pushed = false;
+	r = fetch_again(q);
+	if (r < 0)
+		return r;
+	issue_again(q);
+	block_kick(q->block);
+	signal_if_pushed(q);
+	return 0;
+}
+
+/* ---- the driver's new requests ---- */
+
+/* Takes chains until there are none: 0, 1 when `*budget` ended before, -EPROTO. */
+static int take_chains(struct blk_queue *q, unsigned int *budget)
+{
+	for (; *budget; --*budget) {
+		struct blk_request *request;
+		int r;
+
+		/* All descriptors head a chain in flight: one more would be such a chain again. */
+		if (list_empty(&q->free))
+			return virtio_queue_has_avail(&q->vq->queue) ? -EPROTO : 0;
+		request = request_get(q);
+		r = virtio_queue_pop(&q->vq->queue, &request->chain);
+		if (r > 0)
+			r = blk_request_decode(request) < 0 ? -EPROTO : 1;
+		if (r <= 0) {
+			request_put(request);
+			return r;
+		}
+		if (request->verdict)
+			request_finish(request, request->verdict);
+		else
+			request_submit(request);
+	}
+	return 1;
+}
+
+static void blk_kicked(struct virtio_vq *vq)
+{
+	struct blk_queue *q = vq->owner;
+	unsigned int budget = CHAINS_PER_TURN;
+	int r;
+
+	if (!list_empty(&q->again_waiting))
+		return;
+	virtio_queue_disable_kicks(&vq->queue);
+	do {
+		r = take_chains(q, &budget);
+		block_kick(q->block);
+		signal_if_pushed(q);
+	} while (r == 0 && virtio_queue_enable_kicks(&vq->queue));
+	if (r < 0)
+		virtio_device_broken(vq->vdev);
+	else if (r > 0)
+		virtio_queue_again(vq);
+}
+
+static void blk_stopping(struct virtio_vq *vq)
+{
+	struct blk_queue *q = vq->owner;
+
+	while (!list_empty(&q->again_waiting)) {
+		struct blk_request *request = container_of(q->again_waiting.next,
+							   struct blk_request, link);
+
+		list_remove(&request->link);
+		request_put(request);
+	}
+	q->stopping = true;
+	if (!q->in_flight)
+		virtio_queue_idle(vq);
+}
+
+/* ---- configuration ---- */
+
+/* Without a flush that the driver knows of, or when it asked so, every write is durable (virtio 1.2,
+ * 5.2.5.2). */
+static void set_cache_mode(struct virtio_blk *blk, uint64_t features)
+{
+	bool writeback = blk->state.config[offsetof(struct blk_config, writeback)];
+	bool through = !(features & BLK_F_FLUSH) || ((features & BLK_F_CONFIG_WCE) && !writeback);
+
+	__atomic_store_n(&blk->writethrough, through, __ATOMIC_RELAXED);
+}
+
+static int blk_negotiated(struct virtio_device *vdev, uint64_t features)
+{
+	struct virtio_blk *blk = from_vdev(vdev);
+
+	blk->state.config[offsetof(struct blk_config, writeback)] = 1;
+	set_cache_mode(blk, features);
+	return 0;
+}
+
+static void blk_config_written(struct virtio_device *vdev, unsigned int offset, unsigned int size,
+			       uint64_t data)
+{
+	struct virtio_blk *blk = from_vdev(vdev);
+
+	/* The one writable field; other values than 0 and 1 have no meaning. */
+	if (!virtio_has_feature(vdev, BLK_F_CONFIG_WCE) || size != 1 ||
+	    offset != offsetof(struct blk_config, writeback) || data > 1)
+		return;
+	blk->state.config[offset] = (uint8_t)data;
+	set_cache_mode(blk, vdev->state->driver_features);
+}
+
+/* The guest goes on with the disk that it knows: a smaller one would lose its data. */
+static int blk_after_load(struct virtio_device *vdev, struct error *err)
+{
+	struct virtio_blk *blk = from_vdev(vdev);
+	uint64_t capacity = le_load(blk->state.config, sizeof(uint64_t));
+
+	if (capacity != blk->block->geometry.size / BLK_SECTOR)
+		return error_set(err, -EINVAL, EXIT_STATUS_RESOURCE,
+				 "%s: the disk has %llu sectors, the guest's had %llu; give it a "
+				 "disk of the same size",
+				 vdev->device.name,
+				 (unsigned long long)(blk->block->geometry.size / BLK_SECTOR),
+				 (unsigned long long)capacity);
+	set_cache_mode(blk, vdev->state->driver_features);
+	return 0;
+}
+
+static uint32_t sectors_of(uint64_t bytes)
+{
+	return (uint32_t)MIN(bytes / BLK_SECTOR, UINT32_MAX);
+}
+
+static uint8_t log2_of(uint32_t power)
+{
+	return (uint8_t)__builtin_ctz(power);
+}
+
+static struct blk_config make_config(const struct block_geometry *g, unsigned int queues)
+{
+	uint32_t max_range = sectors_of(g->max_discard);
+
+	return (struct blk_config){
+		.capacity = le64_make(g->size / BLK_SECTOR),
+		.seg_max = le32_make(MIN(QUEUE_SIZE, VIRTIO_CHAIN_MAX) - 2), /* header, status */
+		.blk_size = le32_make(g->logical_block),
+		.physical_block_exp = log2_of(g->physical_block / g->logical_block),
+		.min_io_size = le16_make((uint16_t)(g->physical_block / g->logical_block)),
+		.writeback = 1,
+		.num_queues = le16_make((uint16_t)queues),
+		.max_discard_sectors = le32_make(max_range),
+		.max_discard_seg = le32_make(1),
+		.discard_sector_alignment = le32_make(g->physical_block / BLK_SECTOR),
+		.max_write_zeroes_sectors = le32_make(max_range),
+		.max_write_zeroes_seg = le32_make(1),
+		.write_zeroes_may_unmap = g->can_discard,
+	};
+}
+
+static uint64_t make_features(const struct block_geometry *g, unsigned int queues)
+{
+	uint64_t features = BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_FLUSH | BLK_F_TOPOLOGY |
+			    BLK_F_CONFIG_WCE;
+
+	if (g->readonly)
+		features |= BLK_F_RO;
+	if (g->can_discard)
+		features |= BLK_F_DISCARD;
+	if (g->can_write_zeroes)
+		features |= BLK_F_WRITE_ZEROES;
+	if (queues > 1)
+		features |= BLK_F_MQ;
+	return features;
+}
+
+/* ---- life ---- */
+
+static void queue_close(void *arg)
+{
+	struct blk_queue *q = arg;
+
+	block_queue_close(TAKE_PTR(q->block));
+}
+
+/* On the workers' threads while they run: the rings are theirs. */
+static void close_queues(struct virtio_blk *blk)
+{
+	for (unsigned int i = 0; i < blk->n_queues; i++)
+		if (blk->queues[i].block)
+			worker_call(blk->queues[i].vq->worker, queue_close, &blk->queues[i]);
+}
+
+static void blk_stop(struct virtio_device *vdev)
+{
+	close_queues(from_vdev(vdev));
+}
+
+static void free_requests(struct virtio_blk *blk)
+{
+	for (unsigned int i = 0; i < blk->n_queues; i++)
+		free(blk->queues[i].requests);
+}
+
+static void blk_destroy(struct virtio_device *vdev)
+{
+	struct virtio_blk *blk = from_vdev(vdev);
+
+	close_queues(blk);
+	virtio_device_release(vdev);
+	free_requests(blk);
+	block_free(blk->block);
+	free(blk);
+}
+
+static const struct virtio_ops blk_ops = {
+	.queue_started = blk_started,
+	.queue_kicked = blk_kicked,
+	.queue_stopping = blk_stopping,
+	.config_written = blk_config_written,
+	.negotiated = blk_negotiated,
+	.stop = blk_stop,
+	.after_load = blk_after_load,
+	.destroy = blk_destroy,
+};
+
+static int init_requests(struct virtio_blk *blk, unsigned int index)
+{
+	struct blk_queue *q = &blk->queues[index];
+
+	q->blk = blk;
+	list_init(&q->free);
+	list_init(&q->again_waiting);
+	list_init(&q->again_flying);
+	q->requests = calloc(QUEUE_SIZE, sizeof(q->requests[0]));
+	if (!q->requests)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < QUEUE_SIZE; i++) {
+		q->requests[i].queue = q;
+		list_append(&q->free, &q->requests[i].link);
+	}
+	return 0;
+}
+
+/* Here and not when the worker runs: its sandbox then needs no right to make rings. */
+static int open_queue(struct virtio_blk *blk, unsigned int index)
+{
+	struct blk_queue *q = &blk->queues[index];
+	int r;
+
+	q->vq = &blk->vdev.queues[index];
+	q->vq->owner = q;
+	r = block_queue_open(blk->block, worker_loop(q->vq->worker), QUEUE_SIZE, &q->block);
+	if (r < 0)
+		return r;
+	q->block->owner = q;
+	q->block->batch_end = blk_batch_end;
+	return 0;
+}
+
+static int init_device(struct virtio_blk *blk, const struct virtio_blk_params *params,
+		       const struct virtio_host *host, struct error *err)
+{
+	const struct block_geometry *g = &params->block->geometry;
+	struct blk_config config = make_config(g, params->queues);
+	char name[32];
+	const struct virtio_params virtio = {
+		.name = name,
+		.id = VIRTIO_ID_BLOCK,
+		.features = make_features(g, params->queues),
+		.config = &config,
+		.config_len = sizeof(config),
+		.n_queues = params->queues,
+		.queue_size = QUEUE_SIZE,
+		.n_workers = params->queues,
+		.ops = &blk_ops,
+	};
+
+	snprintf(name, sizeof(name), "virtio-blk.%u", params->index);
+	return virtio_device_init(&blk->vdev, &blk->state, &virtio, host, err);
+}
+
+static int open_queues(struct virtio_blk *blk, struct error *err)
+{
+	for (unsigned int i = 0; i < blk->n_queues; i++) {
+		int r = open_queue(blk, i);
+
+		if (r < 0)
+			return error_set(
+				err, r, EXIT_STATUS_HOST,
+				"%s: cannot use io_uring: %s; see kernel.io_uring_disabled "
+				"and the limits on memory and descriptors",
+				blk->vdev.device.name, strerror(-r));
+	}
+	return 0;
+}
+
+int virtio_blk_new(const struct virtio_host *host, const struct virtio_blk_params *params,
+		   struct device **ret_device, struct error *err)
+{
+	struct virtio_blk *blk = calloc(1, sizeof(*blk));
+	int r = blk ? 0 : -ENOMEM;
+
+	if (blk) {
+		blk->block = params->block;
+		blk->n_queues = params->queues;
+		if (params->serial)
+			memcpy(blk->serial, params->serial, strnlen(params->serial, LIMIT_SERIAL));
+	}
+	for (unsigned int i = 0; r == 0 && i < params->queues; i++)
+		r = init_requests(blk, i);
+	if (r == 0)
+		r = init_device(blk, params, host, err);
+	if (r < 0) {
+		if (blk)
+			free_requests(blk);
+		free(blk);
+		return error_set(err, r, EXIT_STATUS_HOST, "virtio-blk.%u: out of memory",
+				 params->index);
+	}
+	r = open_queues(blk, err);
+	if (r < 0) {
+		blk->block = NULL; /* still the caller's */
+		blk_destroy(&blk->vdev);
+		return r;
+	}
+	*ret_device = &blk->vdev.device;
+	return 0;
+}
