@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Forbidden things, each done in a child of its own that has entered the sandbox, and each refused; and
+ * allowed things, so that the refusals mean something. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <linux/kvm.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/macros.h"
+#include "host/sandbox.h"
+#include "check.h"
+
+#define ENTERED 0
+#define NOT_ENTERED 99
+
+struct deed {
+	const char *name;
+	int (*act)(void);
+};
+
+/* The child's wait status after entering as `kind` and acting. */
+static int status_of(enum sandbox_thread kind, int (*act)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		const struct rlimit no_core = { 0, 0 };
+
+		setrlimit(RLIMIT_CORE, &no_core);
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		if (sandbox_enter_thread(kind) < 0)
+			_exit(NOT_ENTERED);
+		_exit(act());
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_false(WIFEXITED(status) && WEXITSTATUS(status) == NOT_ENTERED);
+	return status;
+}
+
+static int raw(long number, long a, long b, long c)
+{
+	return syscall(number, a, b, c, 0, 0, 0) < 0 ? 1 : 0;
+}
+
+static int open_file(void)
+{
+	return raw(SYS_openat, AT_FDCWD, (long)"/etc/passwd", O_RDONLY);
+}
+
+static int run_program(void)
+{
+	char *argv[] = { (char *)"/bin/true", NULL };
+
+	return raw(SYS_execve, (long)argv[0], (long)argv, 0);
+}
+
+static int new_process(void)
+{
+	return raw(SYS_clone, SIGCHLD, 0, 0);
+}
+
+static int new_socket(void)
+{
+	return raw(SYS_socket, AF_INET, SOCK_STREAM, 0);
+}
+
+static int connect_out(void)
+{
+	return raw(SYS_connect, 0, 0, 0);
+}
+
+static int new_ring(void)
+{
+	struct io_uring_params params = { 0 };
+
+	return raw(SYS_io_uring_setup, 4, (long)&params, 0);
+}
+
+static int attach_to_parent(void)
+{
+	return raw(SYS_ptrace, PTRACE_ATTACH, getppid(), 0);
+}
+
+static int executable_memory(void)
+{
+	return syscall(SYS_mmap, 0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0) == -1;
+}
+
+static int make_executable(void)
+{
+	return raw(SYS_mprotect, 0x10000, 4096, PROT_EXEC);
+}
+
+static int new_vm(void)
+{
+	return raw(SYS_ioctl, 0, (long)KVM_CREATE_VM, 0);
+}
+
+static int type_into_terminal(void)
+{
+	return raw(SYS_ioctl, 0, (long)TIOCSTI, (long)"x");
+}
+
+static int unload_filter(void)
+{
+	return raw(SYS_prctl, PR_SET_SECCOMP, 0, 0);
+}
+
+static int new_namespace(void)
+{
+	return raw(SYS_unshare, CLONE_NEWUSER, 0, 0);
+}
+
+static int kill_init(void)
+{
+	return raw(SYS_kill, 1, 0, 0);
+}
+
+static int remove_file(void)
+{
+	return raw(SYS_unlinkat, AT_FDCWD, (long)"/nonexistent", 0);
+}
+
+static int run_guest(void)
+{
+	return raw(SYS_ioctl, -1, (long)KVM_RUN, 0);
+}
+
+static int foreign_io_uring_register(void)
+{
+	return raw(SYS_io_uring_register, -1, IORING_REGISTER_FILES, 0);
+}
+
+static const struct deed forbidden_to_all[] = {
+	{ "execve", run_program },
+	{ "clone", new_process },
+	{ "socket", new_socket },
+	{ "connect", connect_out },
+	{ "io_uring_setup", new_ring },
+	{ "ptrace", attach_to_parent },
+	{ "mmap PROT_EXEC", executable_memory },
+	{ "mprotect PROT_EXEC", make_executable },
+	{ "KVM_CREATE_VM", new_vm },
+	{ "TIOCSTI", type_into_terminal },
+	{ "prctl", unload_filter },
+	{ "unshare", new_namespace },
+};
+
+static const struct deed forbidden_to_vm[] = {
+	{ "openat", open_file },
+	{ "kill", kill_init },
+	{ "unlinkat", remove_file },
+	{ "io_uring_register of files", foreign_io_uring_register },
+};
+
+static void assert_refused(enum sandbox_thread kind, const struct deed *deed)
+{
+	int status = status_of(kind, deed->act);
+
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+		fail_msg("thread kind %d did '%s': status 0x%x", (int)kind, deed->name, status);
+}
+
+static void forbidden_calls_end_the_process(void **state _unused_)
+{
+	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_KEEPER; kind++)
+		for (size_t i = 0; i < ARRAY_SIZE(forbidden_to_all); i++)
+			assert_refused((enum sandbox_thread)kind, &forbidden_to_all[i]);
+	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_QUEUE; kind++)
+		for (size_t i = 0; i < ARRAY_SIZE(forbidden_to_vm); i++)
+			assert_refused((enum sandbox_thread)kind, &forbidden_to_vm[i]);
+}
+
+static void only_a_vcpu_runs_the_guest(void **state _unused_)
+{
+	const struct deed deed = { "KVM_RUN", run_guest };
+
+	assert_refused(SANDBOX_CONTROL, &deed);
+	assert_refused(SANDBOX_QUEUE, &deed);
+	assert_refused(SANDBOX_KEEPER, &deed);
+	/* On a descriptor that is none: the call is let through and fails by itself. */
+	assert_int_equal(status_of(SANDBOX_VCPU, run_guest), 1 << 8);
+}
+
+static int ordinary_work(void)
+{
+	void *block = malloc(1 << 20);
+	int fds[2];
+
+	free(block);
+	return read(-1, fds, 1) == -1 && errno == EBADF ? ENTERED : 1;
+}
+
+static void ordinary_work_goes_on(void **state _unused_)
+{
+	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_KEEPER; kind++)
+		assert_int_equal(status_of((enum sandbox_thread)kind, ordinary_work), 0);
+}
+
+/* The process's own steps, without the filters: what do they leave? */
+static int enter_and(int (*act)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		struct error err = { 0 };
+		unsigned int missing;
+
+		if (sandbox_enter_process(&missing, &err) < 0)
+			_exit(NOT_ENTERED);
+		if (missing & SANDBOX_NO_NAMESPACES)
+			_exit(77);
+		_exit(act());
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int sees_no_files(void)
+{
+	return open("/etc/passwd", O_RDONLY) < 0 && open("/proc/self/status", O_RDONLY) < 0 &&
+			       open("/new", O_CREAT | O_WRONLY, 0600) < 0
+		       ? 0
+		       : 1;
+}
+
+static int has_no_rights(void)
+{
+	return geteuid() != 0 && setuid(0) < 0 && raw(SYS_mount, 0, 0, 0) ? 0 : 1;
+}
+
+static int has_no_network(void)
+{
+	struct sockaddr_storage loopback = { .ss_family = AF_INET };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	/* A new network namespace's loopback is down. */
+	((uint8_t *)&loopback)[3] = 1;
+	((uint8_t *)&loopback)[4] = 127;
+	((uint8_t *)&loopback)[7] = 1;
+	return fd < 0 || connect(fd, (struct sockaddr *)&loopback, 16) < 0 ? 0 : 1;
+}
+
+static void the_process_keeps_nothing(void **state _unused_)
+{
+	int files = enter_and(sees_no_files);
+
+	if (files == 77)
+		skip(); /* no namespaces for this user on this kernel: the log says so too */
+	assert_int_equal(files, 0);
+	assert_int_equal(enter_and(has_no_rights), 0);
+	assert_int_equal(enter_and(has_no_network), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(forbidden_calls_end_the_process),
+		cmocka_unit_test(only_a_vcpu_runs_the_guest),
+		cmocka_unit_test(ordinary_work_goes_on),
+		cmocka_unit_test(the_process_keeps_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

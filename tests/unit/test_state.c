@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "state/state.h"
+#include "check.h"
+
+struct inner {
+	uint16_t a;
+	uint8_t b[3];
+};
+
+struct thing {
+	uint8_t small;
+	uint64_t large;
+	struct inner inner;
+	uint32_t n;
+	struct inner many[4];
+	uint64_t clock;
+	uint32_t identity;
+	uint32_t added; /* in version 2 */
+};
+
+static const struct state_field inner_fields[] = {
+	STATE_FIELD_U16(struct inner, a),
+	STATE_FIELD_BYTES(struct inner, b),
+};
+
+static const struct state_table inner_table = {
+	.name = "inner",
+	.version = 1,
+	.min_version = 1,
+	.size = sizeof(struct inner),
+	.fields = inner_fields,
+	.n_fields = ARRAY_SIZE(inner_fields),
+};
+
+static struct state_field thing_fields[] = {
+	STATE_FIELD_U8(struct thing, small),
+	STATE_FIELD_U64(struct thing, large),
+	STATE_FIELD_STRUCT(struct thing, inner, &inner_table),
+	STATE_FIELD_VARRAY(struct thing, many, n, &inner_table),
+	STATE_FIELD_KIND(struct thing, clock, STATE_U64, STATE_CLOCK),
+	STATE_FIELD_U32(struct thing, identity),
+	STATE_FIELD_U32(struct thing, added),
+};
+
+static int check_thing(const void *state, struct error *err)
+{
+	const struct thing *thing = state;
+
+	if (thing->small > 100)
+		return error_set(err, -EINVAL, EXIT_STATUS_FAILED, "small is too large");
+	return 0;
+}
+
+static void add_defaults(void *state)
+{
+	((struct thing *)state)->added = 77;
+}
+
+static struct state_table thing_table(uint16_t version)
+{
+	thing_fields[5].must_equal = true;
+	thing_fields[6].since = 2;
+	return (struct state_table){
+		.name = "thing",
+		.version = version,
+		.min_version = 1,
+		.size = sizeof(struct thing),
+		.fields = thing_fields,
+		.n_fields = version == 1 ? 6 : 7,
+		.defaults = add_defaults,
+		.check = check_thing,
+	};
+}
+
+static const struct thing example = {
+	.small = 7,
+	.large = 0x1122334455667788,
+	.inner = { 1, { 2, 3, 4 } },
+	.n = 2,
+	.many = { { 5, { 6, 7, 8 } }, { 9, { 10, 11, 12 } } },
+	.clock = 1000,
+	.identity = 42,
+	.added = 5,
+};
+
+static struct state_section saved(struct buffer *out, const struct state_table *table,
+				  const struct thing *thing)
+{
+	struct state_section section;
+	struct cursor cursor;
+
+	buffer_init(out, MIB(1));
+	assert_int_equal(state_save(out, table, "thing.0", thing), 0);
+	cursor = (struct cursor){ .data = out->data, .left = out->len };
+	assert_int_equal(state_next_section(&cursor, &section), 1);
+	assert_int_equal(state_next_section(&cursor, &section), 0);
+	cursor = (struct cursor){ .data = out->data, .left = out->len };
+	assert_int_equal(state_next_section(&cursor, &section), 1);
+	return section;
+}
+
+static void what_was_saved_is_loaded(void **state _unused_)
+{
+	const struct state_table table = thing_table(2);
+	struct thing loaded = { .identity = 42 };
+	struct buffer out;
+	struct state_section section = saved(&out, &table, &example);
+
+	assert_string_equal(section.instance, "thing.0");
+	assert_int_equal(state_load(&section, &table, &loaded, NULL), 0);
+	assert_memory_equal(&loaded, &example, sizeof(loaded));
+	assert_null(state_compare(&table, &loaded, &example));
+	buffer_release(&out);
+}
+
+static void an_older_section_gets_defaults(void **state _unused_)
+{
+	const struct state_table old = thing_table(1);
+	struct thing loaded = { .identity = 42 };
+	struct buffer out;
+	struct state_section section = saved(&out, &old, &example);
+	const struct state_table table = thing_table(2);
+
+	assert_int_equal(state_load(&section, &table, &loaded, NULL), 0);
+	assert_int_equal(loaded.added, 77);
+	assert_int_equal(loaded.large, example.large);
+	buffer_release(&out);
+}
+
+static void a_newer_section_is_refused_by_version(void **state _unused_)
+{
+	const struct state_table newer = thing_table(2);
+	struct thing loaded = { .identity = 42 }, before = loaded;
+	struct error err = { 0 };
+	struct buffer out;
+	struct state_section section = saved(&out, &newer, &example);
+	const struct state_table table = thing_table(1);
+
+	assert_int_equal(state_load(&section, &table, &loaded, &err), -EPROTONOSUPPORT);
+	assert_non_null(strstr(err.message, "version 2"));
+	assert_memory_equal(&loaded, &before, sizeof(loaded));
+	buffer_release(&out);
+}
+
+static void refusals_name_the_field_and_change_nothing(void **state _unused_)
+{
+	const struct state_table table = thing_table(2);
+	struct thing other = { .identity = 43 }, before = other;
+	struct thing large = example;
+	struct error err = { 0 };
+	struct buffer out;
+	struct state_section section = saved(&out, &table, &example);
+
+	assert_int_equal(state_load(&section, &table, &other, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "identity"));
+	assert_memory_equal(&other, &before, sizeof(other));
+	buffer_release(&out);
+
+	large.small = 101;
+	section = saved(&out, &table, &large);
+	other.identity = 42;
+	err = (struct error){ 0 };
+	assert_int_equal(state_load(&section, &table, &other, &err), -EINVAL);
+	assert_string_equal(err.message, "small is too large");
+	buffer_release(&out);
+}
+
+static void every_truncation_is_refused(void **state _unused_)
+{
+	const struct state_table table = thing_table(2);
+	struct buffer out;
+	struct state_section section = saved(&out, &table, &example);
+	size_t whole = section.body.left;
+
+	for (size_t len = 0; len < whole; len++) {
+		struct thing loaded = { .identity = 42 };
+		struct state_section cut = section;
+
+		cut.body.left = len;
+		assert_int_equal(state_load(&cut, &table, &loaded, NULL), -EBADMSG);
+	}
+	for (size_t len = 1; len < out.len; len++) {
+		struct cursor cursor = { .data = out.data, .left = len };
+
+		assert_int_equal(state_next_section(&cursor, &section), -EBADMSG);
+	}
+	buffer_release(&out);
+}
+
+static void a_count_beyond_its_room_is_refused(void **state _unused_)
+{
+	const struct state_table table = thing_table(2);
+	struct thing loaded = { .identity = 42 };
+	struct buffer out;
+	struct state_section section = saved(&out, &table, &example);
+	size_t count_at = (size_t)(section.body.data - out.data) + 1 + 8 + 5;
+
+	assert_int_equal(out.data[count_at], 2);
+	out.data[count_at] = 5;
+	assert_int_equal(state_load(&section, &table, &loaded, NULL), -EBADMSG);
+	buffer_release(&out);
+}
+
+static void comparing_names_exact_fields_only(void **state _unused_)
+{
+	const struct state_table table = thing_table(2);
+	struct thing other = example;
+
+	other.clock++;
+	assert_null(state_compare(&table, &example, &other));
+	other.many[1].b[2]++;
+	assert_string_equal(state_compare(&table, &example, &other), "b");
+	other = example;
+	other.n = 1;
+	assert_string_equal(state_compare(&table, &example, &other), "many");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_saved_is_loaded),
+		cmocka_unit_test(an_older_section_gets_defaults),
+		cmocka_unit_test(a_newer_section_is_refused_by_version),
+		cmocka_unit_test(refusals_name_the_field_and_change_nothing),
+		cmocka_unit_test(every_truncation_is_refused),
+		cmocka_unit_test(a_count_beyond_its_room_is_refused),
+		cmocka_unit_test(comparing_names_exact_fields_only),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
