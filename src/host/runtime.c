@@ -359,17 +359,19 @@ static int report_entry(int root_fd, const char *name,
 	return found(ctx, &entry);
 }
 
-int runtime_list(int (*found)(void *ctx, const struct runtime_entry *entry), void *ctx)
+int runtime_list(int (*found)(void *ctx, const struct runtime_entry *entry), void *ctx,
+		 struct error *err)
 {
 	_cleanup_(fd_closep) int root = -1;
 	struct dirent **entries;
-	int n, r = open_root(false, &root, NULL);
+	int n, r = open_root(false, &root, err);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	n = scandirat(root, ".", &entries, only_names, versionsort);
 	if (n < 0)
-		return -errno;
+		return error_set(err, -errno, EXIT_STATUS_HOST,
+				 "runtime directory: %s; see that it can be read", strerror(errno));
 	for (int i = 0; i < n; i++) {
 		if (r == 0)
 			r = report_entry(root, entries[i]->d_name, found, ctx);

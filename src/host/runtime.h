@@ -65,8 +65,8 @@ struct runtime_entry {
 
 /* Calls `found` for every VM, living or dead, in order of names, until it returns non-zero, which is returned. A
  * runtime directory that is not there holds none. */
-_must_check_ int runtime_list(int (*found)(void *ctx, const struct runtime_entry *entry),
-			      void *ctx);
+_must_check_ int runtime_list(int (*found)(void *ctx, const struct runtime_entry *entry), void *ctx,
+			      struct error *err);
 
 /* 1 when a VM of that name lives, 0 when it is dead or there is none, negative errno. */
 int runtime_alive(const char *name);

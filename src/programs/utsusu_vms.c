@@ -90,13 +90,12 @@ int list_vms(struct invocation *invocation)
 {
 	json_auto_t *list = json_array();
 	struct error err = { 0 };
-	int r = runtime_list(collect, list);
+	int r = runtime_list(collect, list, &err);
 	const json_t *vm;
 	size_t i;
 
 	if (r < 0) {
-		error_set(&err, r, EXIT_STATUS_HOST, "runtime directory: %s; see utsusu doctor",
-			  strerror(-r));
+		error_set(&err, r, EXIT_STATUS_FAILED, "list: %s; try again", strerror(-r));
 		return tell(&err);
 	}
 	if (invocation->options.json) {

@@ -127,7 +127,7 @@ static void test_each_bad_option_has_its_line(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(bad_options); i++) {
 		assert_int_equal(option(f, bad_options[i].key, bad_options[i].text), 1);
 		expect_line(f, bad_options[i].line);
-		f->config.n_disks = f->config.n_nets = 0;
+		vm_config_release(&f->config);
 	}
 }
 

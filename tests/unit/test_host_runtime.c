@@ -130,7 +130,7 @@ static void test_the_dead_are_told_from_the_living(void **state _unused_)
 	struct seen seen = { 0 };
 
 	leave_a_dead_vm("a");
-	assert_int_equal(runtime_list(note, &seen), 0);
+	assert_int_equal(runtime_list(note, &seen, NULL), 0);
 	assert_string_equal(seen.text, "a=dead b=alive ");
 	assert_int_equal(runtime_alive("a"), 0);
 	assert_int_equal(runtime_alive("b"), 1);
@@ -193,7 +193,7 @@ static void test_no_vm_and_no_directory(void **state _unused_)
 	int fd;
 
 	setenv("UTSUSU_RUNTIME_DIR", "/nonexistent/utsusu", 1);
-	assert_int_equal(runtime_list(note, &seen), 0);
+	assert_int_equal(runtime_list(note, &seen, NULL), 0);
 	assert_int_equal(runtime_connect("a", RUNTIME_SOCKET, &fd), -ENOENT);
 	assert_int_equal(runtime_connect("../a", RUNTIME_SOCKET, &fd), -ENOENT);
 	assert_int_equal(runtime_alive("a"), 0);
