@@ -51,6 +51,7 @@ struct kvm_vcpu {
 	struct kvm_mp_state mp_state;
 	struct kvm_msr_entry msrs[FAKE_MSRS];
 	size_t n_msrs;
+	uint32_t refused_msr; /* 0: none */
 	uint32_t tsc_khz;
 	uint64_t tsc_offset;
 };
@@ -449,12 +450,18 @@ int kvm_vcpu_get_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs)
 	return (int)msrs->nmsrs;
 }
 
+void kvm_fake_refuse_msr(struct kvm_vcpu *vcpu, uint32_t index)
+{
+	vcpu->refused_msr = index;
+}
+
 int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs)
 {
 	for (uint32_t i = 0; i < msrs->nmsrs; i++) {
 		struct kvm_msr_entry *entry = find_msr(vcpu, msrs->entries[i].index);
 
-		if (!entry && vcpu->n_msrs == FAKE_MSRS)
+		if ((!entry && vcpu->n_msrs == FAKE_MSRS) ||
+		    (vcpu->refused_msr && msrs->entries[i].index == vcpu->refused_msr))
 			return (int)i;
 		if (!entry)
 			entry = &vcpu->msrs[vcpu->n_msrs++];

@@ -31,3 +31,6 @@ uint64_t kvm_fake_msi_count(struct kvm_vm *vm, struct kvm_msi *ret_last);
 
 /* Makes the next calls of kvm_vm_get_dirty_log fail with `error` (a negative errno; 0: succeed again). */
 void kvm_fake_fail_dirty_log(struct kvm_vm *vm, int error);
+
+/* From now on KVM_SET_MSRS stops at this MSR, as KVM does at one that it does not take. */
+void kvm_fake_refuse_msr(struct kvm_vcpu *vcpu, uint32_t index);

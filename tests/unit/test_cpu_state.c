@@ -13,6 +13,7 @@
 #include "base/buffer.h"
 #include "base/limits.h"
 #include "cpu/state.h"
+#include "kvm/fake.h"
 
 #define HOST_TSC 1000000000ULL
 
@@ -170,6 +171,23 @@ static void test_unknown_msr_is_refused_before_anything_is_set(void **state)
 	assert_int_equal(regs.rax, 0);
 }
 
+/* KVM refuses to write some MSRs of its own list even with the value that they have. */
+static void test_refused_msr_counts_when_it_has_the_value(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t last = fixture->state.n_msrs - 1;
+
+	kvm_fake_refuse_msr(fixture->vcpu, fixture->state.msrs[1].index);
+	fixture->state.msrs[last].value = 5;
+	assert_int_equal(load(fixture, &at_save), 0);
+	assert_int_equal(vcpu_state_get(&fixture->layout, fixture->vcpu, &at_save, &fixture->state),
+			 0);
+	assert_int_equal(fixture->state.msrs[last].value, 5);
+	fixture->state.msrs[1].value = 7;
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+	assert_non_null(strstr(fixture->err.message, "MSR"));
+}
+
 static void test_too_large_xsave_is_refused(void **state)
 {
 	struct fixture *fixture = *state;
@@ -239,6 +257,7 @@ int main(void)
 		TEST(test_vcpus_of_one_snapshot_stay_in_step),
 		TEST(test_another_tsc_frequency_is_refused),
 		TEST(test_unknown_msr_is_refused_before_anything_is_set),
+		TEST(test_refused_msr_counts_when_it_has_the_value),
 		TEST(test_too_large_xsave_is_refused),
 		TEST(test_stream_carries_all_of_it),
 		TEST(test_nonsense_is_refused_on_loading),
