@@ -31,9 +31,11 @@
 /* Two interrupts are never closer than this: ticks that come faster, or while we slept, are one. */
 #define SHORTEST_NS (100 * NSEC_PER_USEC)
 
+/* quiet_ns is CLOCK: time since the last interrupt as of the save, at most SHORTEST_NS. */
 struct pit_state {
 	struct pit_counter counters[COUNTERS];
 	uint8_t speaker; /* port 0x61's writable bits */
+	uint64_t quiet_ns;
 };
 
 enum { REGION_COUNTERS, REGION_SPEAKER, REGIONS };
@@ -46,14 +48,14 @@ struct pit {
 	struct device_timer timer;
 	/* under device.lock */
 	struct output irq;
-	uint64_t told; /* when the last interrupt was */
+	uint64_t told; /* when the last interrupt was; may lie before the clock's 0 */
 	struct pit_state state;
 };
 
 static int check(const void *state_ptr, struct error *err)
 {
 	const struct pit_state *s = state_ptr;
-	bool good = !(s->speaker & ~SPEAKER_WRITABLE);
+	bool good = !(s->speaker & ~SPEAKER_WRITABLE) && s->quiet_ns <= SHORTEST_NS;
 
 	for (unsigned int i = 0; i < COUNTERS; i++)
 		good = good && pit_counter_check(&s->counters[i]) == 0;
@@ -69,6 +71,7 @@ static int check(const void *state_ptr, struct error *err)
 static const struct state_field pit_fields[] = {
 	STATE_FIELD_STRUCTS(struct pit_state, counters, &pit_counter_table),
 	STATE_FIELD_U8(struct pit_state, speaker),
+	STATE_FIELD_KIND(struct pit_state, quiet_ns, STATE_U64, STATE_CLOCK),
 };
 
 static const struct state_table pit_table = {
@@ -90,7 +93,7 @@ static void irq_update(struct pit *pit, uint64_t now)
 {
 	struct pit_counter *counter = &pit->state.counters[0];
 
-	if (pit_counter_take_edge(counter, now)) {
+	if (now - pit->told >= SHORTEST_NS && pit_counter_take_edge(counter, now)) {
 		output_set(&pit->irq, false);
 		output_set(&pit->irq, true);
 		pit->told = now;
@@ -99,13 +102,21 @@ static void irq_update(struct pit *pit, uint64_t now)
 		output_set(&pit->irq, false);
 }
 
+/* When somebody has to look at counter 0 next. */
+static uint64_t next_due(struct pit *pit, uint64_t now)
+{
+	struct pit_counter *counter = &pit->state.counters[0];
+	uint64_t edge = pit_counter_next_edge(counter, now);
+
+	if (counter->edge_owed)
+		edge = now;
+	return MAX(edge, pit->told + SHORTEST_NS);
+}
+
 static void update(struct pit *pit, uint64_t now)
 {
-	uint64_t due;
-
 	irq_update(pit, now);
-	due = pit_counter_next_edge(&pit->state.counters[0], now);
-	device_timer_set(&pit->timer, MAX(due, pit->told + SHORTEST_NS));
+	device_timer_set(&pit->timer, next_due(pit, now));
 	device_touch(&pit->device);
 }
 
@@ -199,20 +210,23 @@ static const struct bus_region region_list[REGIONS] = {
 	[REGION_SPEAKER] = { "pit.speaker", BUS_PIO, PORT_SPEAKER, 1, &speaker_ops },
 };
 
-static void power_on(struct pit_state *s)
+static void power_on(struct pit *pit)
 {
+	struct pit_state *s = &pit->state;
+
 	s->speaker = 0;
 	for (unsigned int i = 0; i < COUNTERS; i++) {
 		s->counters[i].gate = i < 2;
 		pit_counter_reset(&s->counters[i]);
 	}
+	pit->told = clock_now(pit->clock) - SHORTEST_NS;
 }
 
 static void reset(struct device *device)
 {
 	struct pit *pit = container_of(device, struct pit, device);
 
-	power_on(&pit->state);
+	power_on(pit);
 	output_forget(&pit->irq);
 	update(pit, clock_now(pit->clock));
 }
@@ -224,6 +238,7 @@ static void before_save(struct device *device)
 	uint64_t now = clock_now(pit->clock);
 
 	device_touch(device);
+	pit->state.quiet_ns = MIN(now - pit->told, SHORTEST_NS);
 	for (unsigned int i = 0; i < COUNTERS; i++)
 		pit_counter_save(&pit->state.counters[i], now);
 }
@@ -235,6 +250,7 @@ static int after_load(struct device *device, struct error *err)
 
 	for (unsigned int i = 0; i < COUNTERS; i++)
 		pit_counter_loaded(&pit->state.counters[i], now);
+	pit->told = now - pit->state.quiet_ns;
 	output_forget(&pit->irq);
 	/* What is owed is told by the control loop, when all the machine is loaded. */
 	device_timer_set(&pit->timer, now);
@@ -284,7 +300,7 @@ int pit_new(struct bus *bus, struct loop *loop, const struct irq_line *irq,
 	pit->bus = bus;
 	pit->clock = loop_clock(loop);
 	output_init(&pit->irq, irq);
-	power_on(&pit->state);
+	power_on(pit);
 	r = device_timer_init(&pit->timer, loop, timer_expired);
 	if (r == 0)
 		r = add_regions(pit);

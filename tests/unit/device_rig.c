@@ -162,8 +162,11 @@ void rig_expect_equal(struct device_rig *a, struct device_rig *b)
 		fprintf(stderr, "%s: field %s differs\n", a->device->name, field);
 		abort();
 	}
-	if (sa.len != sb.len || memcmp(sa.data, sb.data, sa.len)) {
-		fprintf(stderr, "%s: a clock field differs\n", a->device->name);
+	for (size_t at = 0; at < MIN(sa.len, sb.len); at++) {
+		if (sa.data[at] == sb.data[at])
+			continue;
+		fprintf(stderr, "%s: a clock field differs, at byte %zu of the section\n",
+			a->device->name, at);
 		abort();
 	}
 	buffer_release(&sa);
