@@ -11,6 +11,20 @@
 #include "vm/interrupts.h"
 #include "vm/memory_map.h"
 
+/* RAM and the PCI window above it must be addressable for the guest. */
+static int check_width(const struct vm *vm, const struct kvm_cpuid2 *cpuid, struct error *err)
+{
+	uint32_t bits = cpu_model_address_bits(cpuid);
+
+	if (vm->acpi.pci64_base + vm->acpi.pci64_len <= 1ULL << bits)
+		return 0;
+	return error_set(
+		err, -EINVAL, EXIT_STATUS_USAGE,
+		"--memory: too much for the %u bits of physical address of this CPU model; "
+		"give less, or use --cpus model=host on a host with more bits",
+		bits);
+}
+
 static int create_one(struct vm *vm, const struct kvm_cpuid2 *supported, uint32_t index,
 		      struct error *err)
 {
@@ -19,7 +33,13 @@ static int create_one(struct vm *vm, const struct kvm_cpuid2 *supported, uint32_
 	int r = cpu_model_cpuid(vm->config->cpus.model, supported, index, vm->config->cpus.max,
 				&cpuid, err);
 
-	return r < 0 ? r : vcpu_new(&host, index, cpuid, &vm->vcpus[index], err);
+	if (r == 0)
+		r = check_width(vm, cpuid, err);
+	if (r == 0)
+		r = vcpu_new(&host, index, cpuid, &vm->vcpus[index], err);
+	if (r == 0)
+		r = cpu_model_set_msrs(vm->config->cpus.model, vcpu_kvm(vm->vcpus[index]));
+	return r;
 }
 
 /* Each vCPU as KVM made it: what a reset goes back to. */
@@ -45,7 +65,7 @@ int cpus_create(struct vm *vm, struct error *err)
 
 	for (uint32_t i = 0; r == 0 && i < vm->config->cpus.count; i++) {
 		r = create_one(vm, supported, i, err);
-		if (r == 0)
+		if (vm->vcpus[i])
 			vm->n_vcpus++;
 	}
 	return r < 0 ? r : remember_power_on(vm);
