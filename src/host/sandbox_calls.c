@@ -131,7 +131,7 @@ static const struct constrained constrained_calls[] = {
 	  "a restricted ring is enabled by the thread that uses it" },
 	{ SCMP_SYS(mmap), K, 2, PROT_EXEC, 0, "malloc" },
 	{ SCMP_SYS(fcntl), K, 1, 0, F_GETFL, "the name's directory" },
-	{ SCMP_SYS(fcntl), K, 1, 0, F_DUPFD_CLOEXEC, "the name's directory" },
+	{ SCMP_SYS(fcntl), K, 1, 0, F_SETFD, "the name's directory" },
 	{ SCMP_SYS(ioctl), K, 1, 0, TCGETS, "the terminal's settings" },
 	{ SCMP_SYS(ioctl), K, 1, 0, TCSETSW, "the terminal's settings, given back" },
 	/* running the guest */
