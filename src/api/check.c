@@ -14,9 +14,13 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "block/filters/filter.h"
 #include "block/raw.h"
+#include "cpu/model.h"
 #include "host/runtime.h"
 #include "kvm/kvm.h"
+#include "net/filters/filter.h"
+#include "net/pair.h"
 #include "net/tap.h"
 
 #define HUGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
@@ -56,14 +60,37 @@ static const char *kvm_way_out(int code)
 	}
 }
 
-static void check_kvm(struct problems *problems)
+/* The first feature that the model needs and this host's KVM cannot give. */
+static void check_model(struct kvm_system *kvm, enum cpu_model model, struct problems *problems)
+{
+	_cleanup_(freep) struct kvm_cpuid2 *supported = NULL;
+	const char *names[CPU_LACKS_MAX];
+	size_t count;
+
+	if (model == CPU_MODEL_HOST || kvm_supported_cpuid(kvm, &supported) < 0)
+		return;
+	count = cpu_model_lacks(model, supported, names, CPU_LACKS_MAX);
+	if (count)
+		add(problems, -ENOTSUP, EXIT_STATUS_HOST,
+		    "cpus: this host lacks %s for the model%s; utsusu cpu-baseline tells what it can run",
+		    names[0], count > 1 ? ", and more" : "");
+}
+
+static void check_cpus(const struct cpus_config *cpus, struct problems *problems)
 {
 	_cleanup_(kvm_closep) struct kvm_system *kvm = NULL;
-	int r = kvm_open(-1, &kvm);
+	int most, r = kvm_open(-1, &kvm);
 
-	if (r < 0)
+	if (r < 0) {
 		add(problems, r, EXIT_STATUS_HOST, "kvm: /dev/kvm: %s; %s", strerror(-r),
 		    kvm_way_out(r));
+		return;
+	}
+	most = kvm_check(kvm, KVM_CAP_MAX_VCPUS);
+	if (most > 0 && cpus->max > (uint32_t)most)
+		add(problems, -E2BIG, EXIT_STATUS_HOST,
+		    "cpus: this host's KVM takes at most %d; give max=%d or less", most, most);
+	check_model(kvm, cpus->model, problems);
 }
 
 /* A regular file that can be read and is not larger than `limit`. */
@@ -103,7 +130,9 @@ static void check_disk(const struct disk_config *disk, struct problems *problems
 	};
 	struct error err = { 0 };
 
-	if (disk->path && raw_open(&options, &block, &err) < 0)
+	if (disk->path &&
+	    (raw_open(&options, &block, &err) < 0 ||
+	     (disk->filter && block_filter_stack(disk->filter, block, &block, &err) < 0)))
 		problems_add(problems, &err);
 }
 
@@ -172,6 +201,20 @@ static void check_net_fd(const struct net_config *config, struct problems *probl
 		copy = -1;
 }
 
+/* Built over a cable that ends in the process: the text is judged, nothing is attached. */
+static void check_net_filter(const char *spec, struct problems *problems)
+{
+	static const struct net_pair_params params = { .queue_pairs = 1 };
+	_cleanup_(net_freep) struct net *near = NULL;
+	_cleanup_(net_freep) struct net *far = NULL;
+	struct error err = { 0 };
+
+	if (net_pair_new(&params, &near, &far) < 0)
+		return;
+	if (net_filter_stack(spec, near, &near, &err) < 0)
+		problems_add(problems, &err);
+}
+
 static bool find_program(const char *name)
 {
 	const char *path = getenv("PATH");
@@ -197,6 +240,8 @@ static void check_net(const struct net_config *config, struct problems *problems
 	if (config->kind == NET_USER && !find_program("passt"))
 		add(problems, -ENOENT, EXIT_STATUS_HOST,
 		    "net: user needs passt, which is not installed; apt-get install passt");
+	if (config->filter)
+		check_net_filter(config->filter, problems);
 	if (config->vhost && access("/dev/vhost-net", R_OK | W_OK) < 0)
 		add(problems, -errno, EXIT_STATUS_HOST,
 		    "net: vhost needs /dev/vhost-net: %s; load the module vhost_net and join its "
@@ -244,7 +289,7 @@ void check_host(const struct vm_config *config, struct problems *problems)
 		add(problems, -EBUSY, EXIT_STATUS_BUSY,
 		    "%s: a VM of this name runs; give another name, or stop it: utsusu stop %s",
 		    config->name, config->name);
-	check_kvm(problems);
+	check_cpus(&config->cpus, problems);
 	check_memory(&config->memory, problems);
 	check_file("kernel", config->kernel, LIMIT_KERNEL, problems);
 	check_file("initrd", config->initrd, LIMIT_INITRD, problems);

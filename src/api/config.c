@@ -81,6 +81,8 @@ static const struct schema_row disk_rows[] = {
 	  .help = "queues of the device; one for each vCPU when not given" },
 	{ ROW(SCHEMA_BOOL, direct, "direct"), .value = "on", .fallback = "on",
 	  .help = "past the host's page cache, where its file system allows it" },
+	{ ROW(SCHEMA_STRING, filter, "filter"), .min = 1, .max = 255, .value = "FILTER",
+	  .help = "for tests, delay:ms=5 or fail:every=100 or drop, joined by +: what a bad disk does" },
 };
 #undef type_of_rows
 static const struct schema disk_schema = { disk_rows, ARRAY_SIZE(disk_rows),
@@ -102,6 +104,8 @@ static const struct schema_row net_rows[] = {
 	  .help = "queue pairs; one when not given" },
 	{ ROW(SCHEMA_BOOL, vhost, "vhost"), .value = "on", .fallback = "off",
 	  .help = "the host's kernel moves the packets (needs a tap)" },
+	{ ROW(SCHEMA_STRING, filter, "filter"), .min = 1, .max = 255, .value = "FILTER",
+	  .help = "for tests, delay:ms=5 or drop:nth=100, joined by +: what a bad wire does" },
 };
 #undef type_of_rows
 static const struct schema net_schema = { net_rows, ARRAY_SIZE(net_rows), sizeof(struct net_config),

@@ -61,5 +61,6 @@ int resume_vm(struct invocation *invocation);
 int stop_vm(struct invocation *invocation);
 int attach_console(struct invocation *invocation);
 int run_doctor(struct invocation *invocation);
+int compute_baseline(struct invocation *invocation);
 int show_version(struct invocation *invocation);
 int show_help(struct invocation *invocation);

@@ -68,6 +68,15 @@ static const struct schema_row stop_rows[] = {
 	HELP_ROW,
 };
 
+static const struct schema_row baseline_rows[] = {
+	{ .key = "show",
+	  ROW(SCHEMA_BOOL, show),
+	  .value = "on",
+	  .help = "print what this machine can give a guest, for use elsewhere" },
+	JSON_ROW,
+	HELP_ROW,
+};
+
 #define SCHEMA(rows)                                                                               \
 	{                                                                                          \
 		rows, ARRAY_SIZE(rows), sizeof(struct command_options), 0                          \
@@ -78,6 +87,7 @@ static const struct schema json_schema = SCHEMA(json_rows);
 static const struct schema name_schema = SCHEMA(name_rows);
 static const struct schema name_json_schema = SCHEMA(name_json_rows);
 static const struct schema run_schema = SCHEMA(run_rows);
+static const struct schema baseline_schema = SCHEMA(baseline_rows);
 static const struct schema stop_schema = SCHEMA(stop_rows);
 
 const struct command commands[] = {
@@ -145,6 +155,16 @@ const struct command commands[] = {
 		  "when no VM could run.\n",
 	  .options = &json_schema,
 	  .run = run_doctor },
+	{ .name = "cpu-baseline",
+	  .arguments = "[FILE...]",
+	  .summary = "find the CPU model that several machines have in common",
+	  .about =
+		  "Each FILE is what `utsusu cpu-baseline --show` printed on one machine; without any, this machine "
+		  "alone is judged. Says which --cpus model runs on all of them, and what each lacks for a better "
+		  "one.\n",
+	  .options = &baseline_schema,
+	  .takes_rest = true,
+	  .run = compute_baseline },
 	{ .name = "version",
 	  .arguments = "",
 	  .summary = "print the version",

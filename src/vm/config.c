@@ -20,10 +20,14 @@ void vm_config_release(struct vm_config *config)
 	free(config->kernel);
 	free(config->initrd);
 	free(config->cmdline);
-	for (uint32_t i = 0; i < config->n_disks; i++)
+	for (uint32_t i = 0; i < config->n_disks; i++) {
 		free(config->disks[i].path);
-	for (uint32_t i = 0; i < config->n_nets; i++)
+		free(config->disks[i].filter);
+	}
+	for (uint32_t i = 0; i < config->n_nets; i++) {
 		free(config->nets[i].tap);
+		free(config->nets[i].filter);
+	}
 	vm_config_init(config);
 }
 
@@ -110,6 +114,8 @@ static void check_net_alone(const struct vm_config *config, uint32_t index,
 	if (net->vhost && net->kind == NET_USER)
 		problem(problems, "net[%u]: vhost needs a tap; give tap=NAME, or leave vhost out",
 			index);
+	if (net->vhost && net->filter)
+		problem(problems, "net[%u]: vhost passes filters by; leave one of them out", index);
 	if (net->queues > 1 && net->kind != NET_TAP)
 		problem(problems, "net[%u]: %s has one queue; give tap=NAME, or leave queues out",
 			index, net_kind_name(net->kind));

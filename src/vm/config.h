@@ -37,6 +37,7 @@ struct disk_config {
 	char serial[LIMIT_SERIAL + 1];
 	uint32_t queues; /* 0: one per vCPU, at most LIMIT_QUEUES */
 	bool direct;	 /* O_DIRECT */
+	char *filter;	 /* block/filters/filter.h, block_filter_stack; NULL: none */
 };
 
 struct net_config {
@@ -47,6 +48,7 @@ struct net_config {
 	uint8_t mac[6];	 /* all zero: made from the VM's name and the device's index */
 	uint32_t queues; /* queue pairs; 0: 1 */
 	bool vhost;
+	char *filter; /* net/filters/filter.h, net_filter_stack; NULL: none */
 };
 
 struct vm_config {

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "block/filters/filter.h"
 #include "block/raw.h"
+#include "net/filters/filter.h"
 #include "net/passt.h"
 #include "net/tap.h"
 
@@ -73,6 +75,9 @@ static int open_disks(const struct vm_config *config, struct vm_resources *resou
 		};
 		int r = raw_open(&options, &resources->blocks[i], err);
 
+		if (r == 0 && config->disks[i].filter)
+			r = block_filter_stack(config->disks[i].filter, resources->blocks[i],
+					       &resources->blocks[i], err);
 		if (r < 0)
 			return r;
 	}
@@ -129,6 +134,9 @@ static int open_nets(const struct vm_config *config, struct vm_resources *resour
 	for (uint32_t i = 0; i < config->n_nets; i++) {
 		int r = open_net(&config->nets[i], &resources->nets[i], err);
 
+		if (r == 0 && config->nets[i].filter)
+			r = net_filter_stack(config->nets[i].filter, resources->nets[i],
+					     &resources->nets[i], err);
 		if (r == 0 && config->nets[i].vhost)
 			r = open_vhost(resources->nets[i], &resources->vhost_fds[i],
 				       &resources->tap_fds[i], err);

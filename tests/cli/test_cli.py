@@ -233,7 +233,8 @@ class Help(Case):
         self.assertIn("--memory", words("utsusu", "run"))
         self.assertIn("--no-rng", words("utsusu", "run"))
         self.assertIn("--timeout", words("utsusu", "stop"))
-        self.assertEqual(words("utsusu", "run", "--net"), ["tap=", "user", "fd=", "mac=", "queues=", "vhost="])
+        self.assertEqual(words("utsusu", "run", "--net"), ["tap=", "user", "fd=", "mac=", "queues=", "vhost=",
+                                                            "filter="])
 
     def test_doctor(self):
         done = self.utsusu("doctor")
@@ -244,6 +245,48 @@ class Help(Case):
             self.assertEqual(finding["verdict"] == "ok", "way_out" not in finding, finding)
         missing = any(finding["verdict"] == "missing" for finding in findings)
         self.assertEqual(done.returncode, HOST if missing else 0)
+
+
+class Baseline(Case):
+    """Machines that are made up: what counts is what is said of them."""
+
+    # A maker's leaf 0, and enough of leaf 1 and above to be told apart.
+    AMD = {"ebx": 0x68747541, "edx": 0x69746e65, "ecx": 0x444d4163}
+    INTEL = {"ebx": 0x756e6547, "edx": 0x49656e69, "ecx": 0x6c65746e}
+
+    def machine(self, name, vendor):
+        leaf = dict(vendor, leaf=0, subleaf=0, indexed=False, eax=1)
+        text = json.dumps({"host": name, "cpuid": [leaf]})
+        return self.file(name + ".json", text.encode())
+
+    def test_makers_that_differ(self):
+        files = [self.machine("a", self.AMD), self.machine("b", self.INTEL)]
+        self.assertIn("different makers: no VM can move", self.good("cpu-baseline", *files))
+        answer = json.loads(self.good("cpu-baseline", "--json", *files))
+        self.assertTrue(answer["vendors_differ"])
+        self.assertIn({"host": "b", "model": "v2", "lacks": "ssse3"}, answer["notes"])
+
+    def test_one_line_for_each_machine_and_model(self):
+        lines = self.good("cpu-baseline", self.machine("a", self.AMD)).splitlines()
+        self.assertIn("No fixed model runs on this machine", lines[0])
+        self.assertEqual([line.split()[0] for line in lines[1:]], ["a", "a"])
+
+    def test_bad_files(self):
+        for content, status, message in [
+                ("", USAGE, ":1:0: is no JSON"),
+                ("{}", USAGE, "host: is missing"),
+                ("{\"host\": \"a\", \"cpuid\": [{\"leaf\": 4294967296}]}", USAGE, "cpuid[0].leaf: '4294967296'"),
+                ("{\"host\": \"a\", \"cpuid\": [" + ",".join(["{}"] * 257) + "]}", USAGE, "at most 256")]:
+            path = self.file("bad.json", content.encode())
+            self.bad(status, message, "cpu-baseline", path)
+        self.bad(RESOURCE, "/nonexistent: No such file", "cpu-baseline", "/nonexistent")
+        self.bad(USAGE, "too many; give at most 64", "cpu-baseline", *[self.machine("a", self.AMD)] * 65)
+
+    @unittest.skipUnless(KVM, "no /dev/kvm")
+    def test_this_machine_agrees_with_its_file(self):
+        path = self.file("here.json", self.good("cpu-baseline", "--show").encode())
+        here, file = (json.loads(self.good("cpu-baseline", "--json", *paths)) for paths in ([], [path]))
+        self.assertEqual(here, file)
 
 
 @unittest.skipUnless(KVM, "no /dev/kvm")
@@ -260,11 +303,11 @@ class Run(Case):
     def test_options_replace_the_file(self):
         disk = self.file("disk", bytes(1 << 20))
         path = self.file("vm.json", json.dumps({
-            "name": "file", "cpus": {"count": 3, "model": "v2"}, "memory": "1G",
+            "name": "file", "cpus": {"count": 3, "max": 4}, "memory": "1G",
             "disk": [{"path": "/nonexistent"}, {"path": "/nonexistent2"}]}).encode())
         config = self.dumped("--config", path, "--cpus", "2", "--disk", "path=" + disk)
         self.assertEqual(config["name"], "file")
-        self.assertEqual((config["cpus"]["count"], config["cpus"]["model"]), (2, "v2"))
+        self.assertEqual((config["cpus"]["count"], config["cpus"]["max"]), (2, 4))
         self.assertEqual(config["memory"]["size"], "1G")
         self.assertEqual([entry["path"] for entry in config["disk"]], [disk])
 

@@ -290,7 +290,7 @@ static void test_what_is_encoded_decodes_to_the_same(void **state)
 	option(f, "cmdline", "console=ttyS0 quiet \"x\" \xc3\xa9");
 	option(f, "cpus", "2,max=4,model=v2");
 	option(f, "memory", "1026M,dirty=ring");
-	option(f, "disk", "path=/a,serial=s");
+	option(f, "disk", "path=/a,serial=s,filter=delay:ms=1,,op=read");
 	option(f, "disk", "path=/b,readonly=on");
 	option(f, "net", "tap=t0,mac=52:54:00:12:34:56,queues=2");
 	option(f, "net", "user");
@@ -419,9 +419,10 @@ static void expect_usage(const char *key, const char *expected)
 static void test_usage_comes_from_the_table(void **state _unused_)
 {
 	expect_usage("cpus", "N[,max=M][,model=host|v2|v3]");
-	expect_usage("disk",
-		     "path=FILE[,readonly=on|off][,serial=TEXT][,queues=N][,direct=on|off]");
-	expect_usage("net", "tap=NAME|user|fd=N[,mac=ADDRESS][,queues=N][,vhost=on|off]");
+	expect_usage("disk", "path=FILE[,readonly=on|off][,serial=TEXT][,queues=N][,direct=on|off]"
+			     "[,filter=FILTER]");
+	expect_usage("net",
+		     "tap=NAME|user|fd=N[,mac=ADDRESS][,queues=N][,vhost=on|off][,filter=FILTER]");
 	expect_usage("kernel", "FILE");
 	expect_usage("console", "auto|stdio|pty|socket");
 }
