@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker_inline.h"
+
+#include <stdlib.h>
+
+/* base/worker.h without threads: whoever drives the target turns the loops, so that an input does the same
+ * in every run. A program that has this object takes none of base/worker.c. */
+struct worker {
+	struct loop *loop;
+};
+
+struct worker *worker_new(const char *name _unused_, const struct clock *clock,
+			  struct quiesce *quiesce _unused_)
+{
+	struct worker *worker = calloc(1, sizeof(*worker));
+
+	if (!worker)
+		return NULL;
+	worker->loop = loop_new(clock);
+	if (!worker->loop) {
+		free(worker);
+		return NULL;
+	}
+	return worker;
+}
+
+struct loop *worker_loop(struct worker *worker)
+{
+	return worker->loop;
+}
+
+int worker_start(struct worker *worker _unused_, const struct worker_start *start _unused_)
+{
+	return 0;
+}
+
+void worker_call(struct worker *worker _unused_, void (*fn)(void *arg), void *arg)
+{
+	fn(arg);
+}
+
+void worker_free(struct worker *worker)
+{
+	if (!worker)
+		return;
+	loop_free(worker->loop);
+	free(worker);
+}
+
+void worker_turn(struct worker *worker)
+{
+	if (loop_turn(worker->loop, 0) < 0)
+		abort();
+}

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/worker.h"
+
+/* One turn of the worker's loop, without waiting. */
+void worker_turn(struct worker *worker);
