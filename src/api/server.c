@@ -26,6 +26,7 @@ struct api_server {
 	const struct vm_config *config;
 	const struct api_vm_ops *ops;
 	void *vm;
+	uid_t owner; /* who may connect, besides root; the process may become nobody later */
 	struct list clients;
 	unsigned int n_clients;
 	/* A stop that waits for the guest. */
@@ -336,13 +337,13 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
 }
 
 /* Ourselves and root. The directory's and the socket's modes say the same; this holds without them. */
-static bool peer_allowed(int fd)
+static bool peer_allowed(const struct api_server *server, int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-	       (peer.uid == geteuid() || peer.uid == 0);
+	       (peer.uid == server->owner || peer.uid == 0);
 }
 
 static void refuse_client(int fd, const char *message, enum exit_status status)
@@ -385,7 +386,7 @@ static void listening_ready(struct loop_watch *watch, uint32_t events _unused_)
 
 	if (fd < 0)
 		return;
-	if (!peer_allowed(fd))
+	if (!peer_allowed(server, fd))
 		refuse_client(fd, "socket: belongs to another user; be that user, or root",
 			      EXIT_STATUS_HOST);
 	else if (server->n_clients >= LIMIT_CLIENTS)
@@ -407,6 +408,7 @@ struct api_server *api_server_new(struct loop *loop, int listen_fd, const struct
 	server->config = config;
 	server->ops = ops;
 	server->vm = vm;
+	server->owner = geteuid();
 	list_init(&server->clients);
 	loop_timer_init(&server->stop_timer, stop_timer_expired);
 	server->listening = (struct loop_watch){

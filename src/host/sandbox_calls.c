@@ -63,7 +63,7 @@ static const struct call calls[] = {
 	{ SCMP_SYS(readv), Q, "tap: a frame into guest buffers" },
 	{ SCMP_SYS(writev), Q, "tap: a frame from guest buffers" },
 	{ SCMP_SYS(pread64), V, "kernel and initrd, loaded again at a reset" },
-	{ SCMP_SYS(lseek), V, "size of kernel and initrd at a reset" },
+	{ SCMP_SYS(lseek), C | V, "which guest pages are populated; size of a kernel" },
 	{ SCMP_SYS(fstat), ALL, "kernel and initrd at a reset; stdio" },
 	{ SCMP_SYS(newfstatat), ALL, "the C library's fstat" },
 	{ SCMP_SYS(close), ALL, "clients that left; devices taken apart" },
