@@ -3,7 +3,7 @@
 
 /*
  * Private to the transport: what its two halves, registers.c (what the guest sees) and transport.c (the
- * life of the device), need of each other. All with device.lock held.
+ * life of the device), need of each other. All with device.lock held. transport_state.c describes what is saved.
  *
  *   BAR 0, 16 KiB of 32-bit MMIO          BAR 1: MSI-X table and PBA
  *   0x0000  common configuration

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* covers: virtio/transport.c virtio/registers.c
+/* covers: virtio/transport.c virtio/transport_state.c virtio/registers.c
  *
  * Sequences of what a guest, a board and a slow back end do to a virtio device, past DRIVER_OK: registers
  * at any width, hostile rings, resets and loads with requests in flight. Workers are turned by the script
