@@ -181,7 +181,7 @@ uint64_t rig_random(uint64_t *state)
 	return *state >> 8;
 }
 
-static void compare_lines(const struct device_rig *a, const struct device_rig *b)
+void rig_expect_same_lines(const struct device_rig *a, const struct device_rig *b)
 {
 	for (unsigned int i = 0; i < RIG_LINES; i++) {
 		if (a->lines[i].level != b->lines[i].level)
@@ -226,6 +226,6 @@ void rig_random_run(struct device_rig *a, struct device_rig *b, const struct rig
 		rig_pass(b, wait);
 		if (!write && ((va ^ vb) & mask))
 			fail("read value", va, vb);
-		compare_lines(a, b);
+		rig_expect_same_lines(a, b);
 	}
 }

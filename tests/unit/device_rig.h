@@ -67,6 +67,9 @@ int rig_load(struct device_rig *rig, const struct device_rig *from, const struct
  * returns. */
 void rig_expect_equal(struct device_rig *a, struct device_rig *b);
 
+/* The same for the lines: level, and how often each rose. */
+void rig_expect_same_lines(const struct device_rig *a, const struct device_rig *b);
+
 /* A small repeatable generator (xorshift); `*state` is not 0. */
 uint64_t rig_random(uint64_t *state);
 
