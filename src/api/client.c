@@ -184,7 +184,7 @@ static int call_error(const char *name, int code, struct error *err)
 int api_call(struct api_connection *connection, json_t *request, json_t **ret_answer,
 	     struct error *err)
 {
-	json_auto_t *owned = request;
+	json_auto_t *owned _unused_ = request;
 	json_auto_t *answer = NULL;
 	_cleanup_(freep) char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	const json_t *error;
