@@ -9,7 +9,7 @@
 #define EDX CPUID_EDX
 
 /*
- * Left out on purpose: vme (a 16-bit mode that no 64-bit kernel uses, and not every KVM has), smap, rtm, hle and
+ * Left out on purpose: vme (a 16-bit mode that no 64-bit kernel uses, and not every KVM has), erms, smap, rtm, hle and
  * all of AVX-512 (some hosts of level 3 lack them or had to switch them off), nested virtualisation (its
  * state is not part of a vCPU's state here).
  */
@@ -61,7 +61,6 @@ const struct cpu_feature cpu_features[] = {
 	{ "avx2", 7, 0, EBX, 5, FEATURE_V3 },
 	{ "smep", 7, 0, EBX, 7, FEATURE_V3 },
 	{ "bmi2", 7, 0, EBX, 8, FEATURE_V3 },
-	{ "erms", 7, 0, EBX, 9, FEATURE_V3 },
 	{ "xsaveopt", 0xd, 1, EAX, 0, FEATURE_V3 },
 	{ "abm", 0x80000001, 0, ECX, 5, FEATURE_V3 },
 

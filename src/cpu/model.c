@@ -16,6 +16,9 @@
 
 #define MSR_IA32_UCODE_REV 0x8b
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
+#define MSR_MTRR_DEF_TYPE 0x2ff
+#define MTRR_ENABLED 0x800
+#define MTRR_WRITE_BACK 0x6
 
 uint32_t cpu_model_address_bits(const struct kvm_cpuid2 *cpuid)
 {
@@ -184,28 +187,40 @@ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *supported, ui
 	return 0;
 }
 
+static int set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msr_entry *entries, size_t count)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = { .head.nmsrs = 1 };
+
+	for (size_t i = 0; i < count; i++) {
+		int r;
+
+		msr.entry = entries[i];
+		r = kvm_vcpu_set_msrs(vcpu, &msr.head);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int cpu_model_set_msrs(enum cpu_model model, struct kvm_vcpu *vcpu)
 {
+	/* Firmware's work: without it Linux takes MTRRs as off and, with them, PAT's write-combining. */
+	static const struct kvm_msr_entry firmware[] = {
+		{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED | MTRR_WRITE_BACK },
+	};
 	/* What a host's microcode says is hidden from a guest that may move: no "not affected" bits, which the
 	 * next host might not keep, and the microcode revision that KVM gives by itself. */
 	static const struct kvm_msr_entry fixed[] = {
 		{ .index = MSR_IA32_UCODE_REV, .data = 0x100000000ULL },
 		{ .index = MSR_IA32_ARCH_CAPABILITIES, .data = 0 },
 	};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = { .head.nmsrs = 1 };
+	int r;
 
-	if (model == CPU_MODEL_HOST)
-		return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
-		int r;
-
-		msr.entry = fixed[i];
-		r = kvm_vcpu_set_msrs(vcpu, &msr.head);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	r = set_msrs(vcpu, firmware, ARRAY_SIZE(firmware));
+	if (r == 0 && model != CPU_MODEL_HOST)
+		r = set_msrs(vcpu, fixed, ARRAY_SIZE(fixed));
+	return r;
 }

@@ -35,8 +35,8 @@ _must_check_ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *
 size_t cpu_model_lacks(enum cpu_model model, const struct kvm_cpuid2 *supported,
 		       const char *ret_names[], size_t max);
 
-/* Gives a new vCPU the model's feature MSRs (`host`: KVM's own values stay). After kvm_vcpu_set_cpuid. An MSR
- * that this KVM does not have is left out. */
+/* Gives a new vCPU the MSRs that firmware would set (memory types) and the model's feature MSRs (`host`: KVM's own
+ * values stay). After kvm_vcpu_set_cpuid. An MSR that this KVM does not have is left out. */
 _must_check_ int cpu_model_set_msrs(enum cpu_model model, struct kvm_vcpu *vcpu);
 
 /* Physical-address width that a CPUID table tells; 36 when it says nothing. */
