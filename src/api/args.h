@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The command line by the schema: --key value, --key=value, --switch, --no-switch, arguments, and "--" before
- * arguments that begin with "-". Any order; each option once, lists as often as they have room.
+ * The command line by the schema: --key value, --key=value, --switch, --no-switch, arguments, and
+ * "--" before arguments that begin with "-". Any order; each option once, lists as often as they
+ * have room.
  */
 
 #include "api/schema.h"
@@ -23,7 +24,8 @@ struct args {
 	char **rest; /* set by args_decode: NULL-terminated, inside argv, which is reordered */
 };
 
-/* Decodes `argv` (NULL-terminated, without the program's and the command's name). The number of problems. */
+/* Decodes `argv` (NULL-terminated, without the program's and the command's name). The number of
+ * problems. */
 size_t args_decode(struct args *args, char **argv, struct problems *problems);
 
 bool args_given(const struct args_target *target, const char *key);

@@ -162,7 +162,8 @@ static void check_same_disks(const struct vm_config *config, uint32_t index,
 	}
 }
 
-/* A tap that is there is attached to and let go; one that is not would be made, with the right to do so. */
+/* A tap that is there is attached to and let go; one that is not would be made, with the right to
+ * do so. */
 static void check_tap(const struct net_config *config, struct problems *problems)
 {
 	_cleanup_(net_freep) struct net *net = NULL;

@@ -74,7 +74,8 @@ void api_connection_free(struct api_connection *connection)
 	free(connection);
 }
 
-/* Takes a whole line from the buffer: 1 and the JSON, 0 when there is none yet, -EPROTO when it is no JSON. */
+/* Takes a whole line from the buffer: 1 and the JSON, 0 when there is none yet, -EPROTO when it is
+ * no JSON. */
 static int take_line(struct api_connection *connection, json_t **ret_json)
 {
 	struct buffer *input = &connection->input;

@@ -12,8 +12,8 @@
 
 struct api_connection;
 
-/* Connects to the VM `name`. Errors: no such VM (EXIT_STATUS_NOT_FOUND), one that died, one that does not
- * answer; each with its way out. Freed by api_connection_free. */
+/* Connects to the VM `name`. Errors: no such VM (EXIT_STATUS_NOT_FOUND), one that died, one that
+ * does not answer; each with its way out. Freed by api_connection_free. */
 _must_check_ int api_connect(const char *name, struct api_connection **ret_connection,
 			     struct error *err);
 void api_connection_free(struct api_connection *connection);
@@ -24,6 +24,7 @@ void api_connection_free(struct api_connection *connection);
 _must_check_ int api_call(struct api_connection *connection, json_t *request, json_t **ret_answer,
 			  struct error *err);
 
-/* Waits at most `timeout_ms` for the next event: -ETIMEDOUT, or -ECONNRESET when the VM has gone. */
+/* Waits at most `timeout_ms` for the next event: -ETIMEDOUT, or -ECONNRESET when the VM has gone.
+ */
 _must_check_ int api_next_event(struct api_connection *connection, int timeout_ms,
 				json_t **ret_event);

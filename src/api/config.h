@@ -17,8 +17,9 @@ size_t config_decode(struct vm_config *config, const char *text, size_t len, con
 /* Reads a configuration file (at most LIMIT_CONFIG_FILE) over `config`. */
 size_t config_read_file(struct vm_config *config, const char *path, struct problems *problems);
 
-/* Hands a configuration to another program: a sealed memfd (not close-on-exec) that holds it as JSON. */
+/* Hands a configuration to another program: a sealed memfd (not close-on-exec) that holds it as
+ * JSON. */
 _must_check_ int config_to_fd(const struct vm_config *config, int *ret_fd);
-/* The other end: decodes, completes and checks again, for what comes through a descriptor is untrusted
- * too. `config` is initialised here; 0, or -EINVAL with the first problem in `err`. */
+/* The other end: decodes, completes and checks again, for what comes through a descriptor is
+ * untrusted too. `config` is initialised here; 0, or -EINVAL with the first problem in `err`. */
 _must_check_ int config_from_fd(int fd, struct vm_config *config, struct error *err);

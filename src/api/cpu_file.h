@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What one host's KVM can give a guest, as a JSON file: made there, compared elsewhere, so not trusted. */
+/* What one host's KVM can give a guest, as a JSON file: made there, compared elsewhere, so not
+ * trusted. */
 
 #include "api/schema.h"
 #include "cpu/cpuid.h"

@@ -210,7 +210,8 @@ int launch_exec(const struct vm_config *config, struct runtime_vm *vm, struct er
 	return exec_error(r, err);
 }
 
-/* The child: a session of its own, so that no terminal's signals reach it, and its output in the log. */
+/* The child: a session of its own, so that no terminal's signals reach it, and its output in the
+ * log. */
 static void run_child(const struct vm_config *config, const struct runtime_vm *vm, int log_fd,
 		      int ready_fd)
 {

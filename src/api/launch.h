@@ -2,13 +2,15 @@
 #pragma once
 
 /*
- * How `utsusu run` becomes a VM. The command checks everything and claims the name, then either turns into
- * utsusu-vm or, detached, starts it and waits for its first word:
+ * How `utsusu run` becomes a VM. The command checks everything and claims the name, then either
+ * turns into utsusu-vm or, detached, starts it and waits for its first word:
  *
- *   utsusu run --exec--> utsusu-vm NAME --config-fd=A --root-fd=B --dir-fd=C --lock-fd=D [--ready-fd=E]
+ *   utsusu run --exec--> utsusu-vm NAME --config-fd=A --root-fd=B --dir-fd=C --lock-fd=D
+ *                                       [--ready-fd=E]
  *
- * A is a sealed memfd with the configuration as JSON; B, C and D are the claimed name (host/runtime.h): the
- * lock is held without a gap. On E, a pipe, the VM's process says that the guest runs, or why not.
+ * A is a sealed memfd with the configuration as JSON; B, C and D are the claimed name
+ * (host/runtime.h): the lock is held without a gap. On E, a pipe, the VM's process says that the
+ * guest runs, or why not.
  */
 
 #include "host/runtime.h"
@@ -21,20 +23,21 @@ struct launch {
 	int ready_fd; /* -1: nobody waits */
 };
 
-/* utsusu-vm's first step: decodes the arguments and the configuration, checks them, and makes the descriptors
- * close-on-exec. Released by launch_release, which gives the name back. */
+/* utsusu-vm's first step: decodes the arguments and the configuration, checks them, and makes the
+ * descriptors close-on-exec. Released by launch_release, which gives the name back. */
 _must_check_ int launch_receive(char **argv, struct launch *ret_launch, struct error *err);
 void launch_release(struct launch *launch);
 
-/* Tells whoever waits that the guest runs (`err` NULL) or why it does not; once, later calls do nothing.
- * True when somebody was told: then the error need not be printed here too. */
+/* Tells whoever waits that the guest runs (`err` NULL) or why it does not; once, later calls do
+ * nothing. True when somebody was told: then the error need not be printed here too. */
 bool launch_report(struct launch *launch, const struct error *err);
 
 /* Turns this process into utsusu-vm. Returns only on failure; then the name is given back. */
 _must_check_ int launch_exec(const struct vm_config *config, struct runtime_vm *vm,
 			     struct error *err);
 
-/* Starts utsusu-vm in a session of its own, its output in the VM's log, and waits until the guest runs.
- * `progress` (may be NULL) is called once a second with the seconds waited. On failure nothing is left. */
+/* Starts utsusu-vm in a session of its own, its output in the VM's log, and waits until the guest
+ * runs. `progress` (may be NULL) is called once a second with the seconds waited. On failure
+ * nothing is left. */
 _must_check_ int launch_detached(const struct vm_config *config, struct runtime_vm *vm,
 				 void (*progress)(unsigned int seconds), struct error *err);

@@ -44,7 +44,7 @@ struct api_command_row {
 
 extern const struct api_command_row api_commands[API_COMMANDS];
 
-/* Decodes one line without its newline. 0, or -EINVAL with the first problem in `err`; the id is decoded as
- * far as the line allows, so that an error can carry it. */
+/* Decodes one line without its newline. 0, or -EINVAL with the first problem in `err`; the id is
+ * decoded as far as the line allows, so that an error can carry it. */
 _must_check_ int api_request_decode(const char *line, size_t len, struct api_request *ret_request,
 				    struct error *err);

@@ -2,14 +2,16 @@
 #pragma once
 
 /*
- * One table says what a set of settings is: keys, types, ranges, defaults, help. From it come options of
- * the command line, JSON in both directions, --help, the manual page and the shell completion.
+ * One table says what a set of settings is: keys, types, ranges, defaults, help. From it come
+ * options of the command line, JSON in both directions, --help, the manual page and the shell
+ * completion.
  *
  *   option    --cpus 2,max=4        --disk path=a.raw,readonly=on    --check
  *   JSON      "cpus": {"count": 2, "max": 4}   "disk": [{"path": "a.raw", "readonly": true}]
  *
- * Everything decoded is untrusted. Decoders never stop at the first problem: they add each to a list,
- * as one line that names the key, the cause and the way out. Plain data in, plain data out; any thread.
+ * Everything decoded is untrusted. Decoders never stop at the first problem: they add each to a
+ * list, as one line that names the key, the cause and the way out. Plain data in, plain data out;
+ * any thread.
  */
 
 #include <jansson.h>
@@ -30,7 +32,8 @@ enum schema_type {
 	SCHEMA_MAC,	 /* uint8_t[6], a unicast address */
 	SCHEMA_FD,	 /* int: a descriptor's number */
 	SCHEMA_GROUP,	 /* a struct inside: `group` */
-	SCHEMA_LIST, /* an array of at most `max` structs inside: `group`, uint32_t at `count_offset` */
+	SCHEMA_LIST,	 /* an array of at most `max` structs inside: `group`, uint32_t at
+			    `count_offset` */
 };
 
 #define SCHEMA_REQUIRED 0x01   /* must be given in each struct */
@@ -70,7 +73,8 @@ struct schema_source {
 	struct problems *problems;
 };
 
-/* Zeroes the struct and sets the defaults. The table's defaults are ours: a bad one is an assertion. */
+/* Zeroes the struct and sets the defaults. The table's defaults are ours: a bad one is an
+ * assertion. */
 void schema_init(const struct schema *schema, void *object);
 /* Frees the strings. A zeroed struct is fine. */
 void schema_release(const struct schema *schema, void *object);
@@ -78,13 +82,15 @@ void schema_release(const struct schema *schema, void *object);
 /* The row for `key`, NULL when unknown. */
 const struct schema_row *schema_find(const struct schema *schema, const char *key);
 
-/* Decodes a JSON object over what the struct holds: keys that are there replace, lists replace whole. A value
- * that is refused leaves its field as it was. Returns the number of problems added. */
+/* Decodes a JSON object over what the struct holds: keys that are there replace, lists replace
+ * whole. A value that is refused leaves its field as it was. Returns the number of problems added.
+ */
 size_t schema_decode_json(const struct schema *schema, void *object, const json_t *json,
 			  const struct schema_source *source);
 
-/* Decodes one option's text into its row: a plain value, or a group's "first,key=value,flag". Commas inside
- * values are doubled. The first text of a list row in one command line clears the list (`clear`). */
+/* Decodes one option's text into its row: a plain value, or a group's "first,key=value,flag".
+ * Commas inside values are doubled. The first text of a list row in one command line clears the
+ * list (`clear`). */
 size_t schema_decode_text(const struct schema_row *row, void *object, const char *text, bool clear,
 			  const struct schema_source *source);
 

@@ -7,7 +7,8 @@
 #include "api/schema_scalar.h"
 #include "base/cleanup.h"
 
-/* Cuts the next part off `*text` in place at a single comma; doubled commas become one. NULL at the end. */
+/* Cuts the next part off `*text` in place at a single comma; doubled commas become one. NULL at the
+ * end. */
 static char *next_part(char **text)
 {
 	char *start = *text, *from = start, *to = start;

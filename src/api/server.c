@@ -16,7 +16,8 @@
 #define OUTPUT_MAX KIB(1024) /* bytes of answers and events that a client has not read */
 #define OUTPUT_PAUSE                                                                               \
 	KIB(256) /* no further requests are taken from a client that has so much to read */
-#define PRESS_AGAIN_NS NSEC_PER_SEC /* a guest that boots does not hear its power button at first */
+#define PRESS_AGAIN_NS NSEC_PER_SEC /* a guest that boots does not hear its power button at first  \
+				     */
 
 struct api_client;
 
@@ -74,7 +75,8 @@ static void buffer_consume(struct buffer *b, size_t len)
 	b->len -= len;
 }
 
-/* Sends what the client takes now. A client that is gone is marked; it is freed by its own callback. */
+/* Sends what the client takes now. A client that is gone is marked; it is freed by its own
+ * callback. */
 static void client_flush(struct api_client *client)
 {
 	while (client->output.len && !client->ended) {
@@ -336,7 +338,8 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
 		client_wait(client);
 }
 
-/* Ourselves and root. The directory's and the socket's modes say the same; this holds without them. */
+/* Ourselves and root. The directory's and the socket's modes say the same; this holds without them.
+ */
 static bool peer_allowed(const struct api_server *server, int fd)
 {
 	struct ucred peer;

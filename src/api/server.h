@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * The VM's socket: takes requests (api/request.h) from clients of the same user or root, and acts through a
- * small table of functions. All of it runs on the control thread's loop and never waits for a client:
- * one that does not read its answers is disconnected.
+ * The VM's socket: takes requests (api/request.h) from clients of the same user or root, and acts
+ * through a small table of functions. All of it runs on the control thread's loop and never waits
+ * for a client: one that does not read its answers is disconnected.
  */
 
 #include "api/request.h"
@@ -20,8 +20,8 @@ struct api_vm_status {
 	char console[128];	   /* path of the console's pty; "" when there is none */
 };
 
-/* What a VM can be told. Control thread; `vm` is what api_server_new was given. Functions that fail fill
- * `err` with the reason and the way out. None waits for the guest. */
+/* What a VM can be told. Control thread; `vm` is what api_server_new was given. Functions that fail
+ * fill `err` with the reason and the way out. None waits for the guest. */
 struct api_vm_ops {
 	void (*status)(void *vm, struct api_vm_status *ret_status);
 	int (*pause)(void *vm, struct error *err);  /* on a paused VM: nothing */
@@ -46,8 +46,9 @@ enum api_event {
 struct api_server;
 
 /*
- * Serves on `listen_fd` (from runtime_listen; ownership passes, also on failure). `name`, `config`, `ops` and
- * `loop` are borrowed and outlive the server. `vm` is handed to ops. NULL when out of memory.
+ * Serves on `listen_fd` (from runtime_listen; ownership passes, also on failure). `name`, `config`,
+ * `ops` and `loop` are borrowed and outlive the server. `vm` is handed to ops. NULL when out of
+ * memory.
  */
 struct api_server *api_server_new(struct loop *loop, int listen_fd, const struct vm_config *config,
 				  const struct api_vm_ops *ops, void *vm);

@@ -13,7 +13,8 @@ void suggest_init(struct suggest *suggest, const char *wanted)
 	*suggest = (struct suggest){ .wanted = wanted, .distance = (size_t)-1 };
 }
 
-/* Letters to add, take away, replace or swap (optimal string alignment), by three rows of the usual table. */
+/* Letters to add, take away, replace or swap (optimal string alignment), by three rows of the usual
+ * table. */
 static size_t edit_distance(const char *a, size_t len_a, const char *b, size_t len_b)
 {
 	size_t rows[3][NAME_BYTES_MAX + 1];

@@ -12,5 +12,6 @@ struct suggest {
 };
 
 void suggest_init(struct suggest *suggest, const char *wanted);
-/* Offers one name; the nearest is kept when it is near enough (a third of its letters, at least one). */
+/* Offers one name; the nearest is kept when it is near enough (a third of its letters, at least
+ * one). */
 void suggest_offer(struct suggest *suggest, const char *name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What this host can do for VMs. Looks only: makes nothing, changes nothing. Takes milliseconds; any thread. */
+/* What this host can do for VMs. Looks only: makes nothing, changes nothing. Takes milliseconds;
+ * any thread. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -155,8 +155,8 @@ static void empty_directory(int dir_fd)
 }
 
 /*
- * One try: 0, -EBUSY when a VM holds it, -EAGAIN when the directory went away between opening and locking
- * (a VM that ended removes its directory while it still holds the lock).
+ * One try: 0, -EBUSY when a VM holds it, -EAGAIN when the directory went away between opening and
+ * locking (a VM that ended removes its directory while it still holds the lock).
  */
 static int try_claim(int root_fd, const char *name, struct runtime_vm *ret_vm)
 {

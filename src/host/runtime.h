@@ -5,13 +5,14 @@
  * The runtime directory: which VMs there are on this host, and how to reach them.
  *
  *   $UTSUSU_RUNTIME_DIR, else /run/utsusu for root, else $XDG_RUNTIME_DIR/utsusu     mode 0700
- *     NAME/lock        held (OFD lock) by the VM's processes as long as any of them lives: THE test of life
+ *     NAME/lock        held (OFD lock) as long as any process of the VM lives: THE test of life
  *          socket      the VM's API
  *          console     the console's byte stream, when it is a socket
  *          log         what a detached VM's process has to say
  *
- * A directory whose lock is free is the rest of a VM that died: the next claim of the name empties it.
- * Names never leave the directory: they are checked, and no symbolic link is followed. Any thread.
+ * A directory whose lock is free is the rest of a VM that died: the next claim of the name empties
+ * it. Names never leave the directory: they are checked, and no symbolic link is followed. Any
+ * thread.
  */
 
 #include <stdbool.h>
@@ -38,8 +39,8 @@ bool runtime_name_valid(const char *name);
 /* Opens the runtime directory, made if need be. It must be ours alone: -EPERM otherwise. */
 _must_check_ int runtime_open(int *ret_root_fd, struct error *err);
 
-/* Claims `name`, or the first free of vm1, vm2, ... when it is empty. -EBUSY when a VM of that name runs.
- * `ret_vm` is released by runtime_release. */
+/* Claims `name`, or the first free of vm1, vm2, ... when it is empty. -EBUSY when a VM of that name
+ * runs. `ret_vm` is released by runtime_release. */
 _must_check_ int runtime_claim(const char *name, struct runtime_vm *ret_vm, struct error *err);
 
 /* True when runtime_claim would find the name taken; makes nothing. */
@@ -50,11 +51,12 @@ void runtime_release(struct runtime_vm *vm);
 /* Closes the descriptors only: another process goes on with the name. */
 void runtime_forget(struct runtime_vm *vm);
 
-/* Binds (mode 0600) and listens on a UNIX stream socket in the VM's directory. Close-on-exec, non-blocking. */
+/* Binds (mode 0600) and listens on a UNIX stream socket in the VM's directory. Close-on-exec,
+ * non-blocking. */
 _must_check_ int runtime_listen(const struct runtime_vm *vm, const char *file, int *ret_fd);
 
-/* Connects to a VM's socket, blocking; sends give up after 5 s. -ENOENT: no VM of that name; -ECONNREFUSED:
- * it is dead or has no such socket; -EAGAIN: it does not accept. */
+/* Connects to a VM's socket, blocking; sends give up after 5 s. -ENOENT: no VM of that name;
+ * -ECONNREFUSED: it is dead or has no such socket; -EAGAIN: it does not accept. */
 _must_check_ int runtime_connect(const char *name, const char *file, int *ret_fd);
 
 /* One VM as the directory shows it. */
@@ -63,8 +65,8 @@ struct runtime_entry {
 	bool alive; /* its lock is held */
 };
 
-/* Calls `found` for every VM, living or dead, in order of names, until it returns non-zero, which is returned. A
- * runtime directory that is not there holds none. */
+/* Calls `found` for every VM, living or dead, in order of names, until it returns non-zero, which
+ * is returned. A runtime directory that is not there holds none. */
 _must_check_ int runtime_list(int (*found)(void *ctx, const struct runtime_entry *entry), void *ctx,
 			      struct error *err);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* utsusu: runs VMs on this machine and tells them what to do. Holds nothing itself: each VM is a process. */
+/* utsusu: runs VMs on this machine and tells them what to do. Holds nothing itself: each VM is a
+ * process. */
 #include "programs/utsusu.h"
 
 #include <stdio.h>

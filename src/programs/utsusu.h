@@ -20,10 +20,10 @@ struct command;
 struct invocation {
 	const struct command *command;
 	struct command_options options;
-	struct vm_config *config; /* for commands that configure a VM; otherwise the defaults */
-	struct problems *
-		problems; /* of the command line and the file, for `run`, which judges them itself */
-	char **rest;	  /* further arguments, NULL-terminated */
+	struct vm_config *config;  /* for commands that configure a VM; otherwise the defaults */
+	struct problems *problems; /* of the command line and the file, for `run`, which judges them
+				      itself */
+	char **rest;		   /* further arguments, NULL-terminated */
 };
 
 struct command {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* THE table of commands and their options. --help, the manual and the completion are made from it. */
+/* THE table of commands and their options. --help, the manual and the completion are made from it.
+ */
 #include "api/config.h"
 #include "host/runtime.h"
 #include "programs/utsusu.h"

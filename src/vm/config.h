@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * What a VM shall be: the plain struct that the one schema (api/schema) decodes options, configuration
- * files and JSON into, checked as a whole before anything is created. Strings are owned by the struct.
+ * What a VM shall be: the plain struct that the one schema (api/schema) decodes options,
+ * configuration files and JSON into, checked as a whole before anything is created. Strings are
+ * owned by the struct.
  */
 
 #include <stdbool.h>
@@ -65,7 +66,8 @@ struct vm_config {
 	bool detach;  /* return once the guest runs */
 };
 
-#define VM_CONFIG_DEVICES 28 /* disks and networks together: PCI slots left by our own functions */
+#define VM_CONFIG_DEVICES 28 /* disks and networks together: PCI slots left by our own functions   \
+			      */
 
 void vm_config_init(struct vm_config *config); /* the defaults */
 void vm_config_release(struct vm_config *config);
@@ -73,6 +75,6 @@ void vm_config_release(struct vm_config *config);
 /* Puts values in place of "choose for me": cpus.max, queues, the console. After all decoding. */
 void vm_config_complete(struct vm_config *config);
 
-/* Combinations that no single key can judge (too many queues for the vCPUs, initrd without kernel, the
- * same disk twice, ...), on a completed configuration. Appends every problem found. */
+/* Combinations that no single key can judge (too many queues for the vCPUs, initrd without kernel,
+ * the same disk twice, ...), on a completed configuration. Appends every problem found. */
 void vm_config_check(const struct vm_config *config, struct problems *problems);
