@@ -140,9 +140,9 @@ static void enables_by_bytes(void **state)
 	struct machine *m = machine_new();
 
 	out(m, ENABLE, 2, 0xffff);
-	assert_int_equal(in(m, ENABLE, 2), 0x121);
+	assert_int_equal(in(m, ENABLE, 2), 0x521);
 	out(m, ENABLE, 1, 0);
-	assert_int_equal(in(m, ENABLE, 2), 0x100);
+	assert_int_equal(in(m, ENABLE, 2), 0x500);
 	out(m, ENABLE + 1, 1, 0);
 	assert_int_equal(in(m, ENABLE, 2), 0);
 	out(m, PM, 4, 0x01000000); /* status and enable at once */
