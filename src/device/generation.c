@@ -17,7 +17,6 @@ struct generation_state {
 struct generation {
 	struct device device;
 	struct memory *memory;
-	uint8_t id[ID_SIZE];
 	struct generation_state state; /* under device.lock */
 };
 
@@ -29,7 +28,7 @@ static const struct state_field generation_fields[] = {
 	  .count = 1,
 	  .since = 1,
 	  .must_equal = true },
-	STATE_FIELD_KIND(struct generation_state, id, STATE_BYTES, STATE_LOCAL),
+	STATE_FIELD_BYTES(struct generation_state, id),
 };
 
 static const struct state_table generation_table = {
@@ -46,8 +45,8 @@ static int publish(struct generation *generation, struct error *err)
 {
 	int r;
 
-	memcpy(generation->state.id, generation->id, ID_SIZE);
-	r = memory_write(generation->memory, gpa(generation->state.at), generation->id, ID_SIZE);
+	r = memory_write(generation->memory, gpa(generation->state.at), generation->state.id,
+			 ID_SIZE);
 	if (r < 0)
 		return error_set(err, r, EXIT_STATUS_FAILED,
 				 "generation: its 16 bytes at guest address 0x%llx are not RAM",
@@ -85,6 +84,14 @@ static const struct device_ops generation_ops = {
 	.destroy = destroy,
 };
 
+int generation_renew(struct device *device, const uint8_t id[16], struct error *err)
+{
+	struct generation *generation = container_of(device, struct generation, device);
+
+	memcpy(generation->state.id, id, ID_SIZE);
+	return publish(generation, err);
+}
+
 int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],
 		   struct device **ret_device)
 {
@@ -100,7 +107,6 @@ int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],
 		    &generation->state);
 	generation->memory = memory;
 	generation->state.at = at.v;
-	memcpy(generation->id, id, ID_SIZE);
 	memcpy(generation->state.id, id, ID_SIZE);
 	*ret_device = &generation->device;
 	return 0;

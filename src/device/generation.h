@@ -7,7 +7,11 @@
 #include "bus/device.h"
 #include "memory/memory.h"
 
-/* `id`: this incarnation's value, written to `at` (aligned to 8, in RAM: else -EFAULT) when the device starts and after
- * a load, whatever the loaded state held. The caller tells the guest by power_raise_event when it is new. */
+/* `id` is written to `at` (aligned to 8, in RAM: else -EFAULT) when the device starts. A load brings the saved value:
+ * a VM that moved is the same one. */
 _must_check_ int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],
 				struct device **ret_device);
+
+/* A new value, for a VM that was restored from a file or cloned; the caller tells the guest by power_raise_event.
+ * Inside the barrier, or before the guest runs. */
+_must_check_ int generation_renew(struct device *device, const uint8_t id[16], struct error *err);

@@ -3,11 +3,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "device/output.h"
+#include "device/serial_fifo.h"
 
-#define FIFO_SIZE 16
 #define SERIAL_LEN 8
 
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCRATCH };
@@ -65,12 +64,6 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 /* The other end is always there: data set ready, carrier, clear to send. */
 #define MODEM_OUTSIDE (MSR_CTS | MSR_DSR | MSR_DCD)
 
-struct fifo {
-	uint32_t count;
-	uint8_t bytes[FIFO_SIZE];
-	uint8_t errors[FIFO_SIZE]; /* LSR_OF_CHARACTER bits of each byte */
-};
-
 /*
  * The line has no speed: what is written leaves at once for the stream, and waits in the transmitter's FIFO
  * only while the stream is full. So THRE and TEMT are one, and a character timeout has passed as soon as the
@@ -81,7 +74,7 @@ struct serial_state {
 	uint8_t errors;	   /* LSR error bits not yet read */
 	uint8_t modem;	   /* MSR */
 	uint8_t thr_empty; /* the interrupt "transmitter empty" waits to be read or served */
-	struct fifo in, out;
+	struct serial_fifo in, out;
 };
 
 struct serial {
@@ -95,34 +88,23 @@ struct serial {
 	struct serial_state state;
 };
 
-static const struct state_field fifo_fields[] = {
-	STATE_FIELD_U32(struct fifo, count),
-	STATE_FIELD_BYTES(struct fifo, bytes),
-	STATE_FIELD_BYTES(struct fifo, errors),
-};
-
-static const struct state_table fifo_table = {
-	.name = "fifo",
-	.version = 1,
-	.min_version = 1,
-	.size = sizeof(struct fifo),
-	.fields = fifo_fields,
-	.n_fields = ARRAY_SIZE(fifo_fields),
-};
-
-static uint32_t fifo_room(const struct serial_state *s, const struct fifo *fifo)
+static uint32_t capacity(const struct serial_state *s)
 {
-	return (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1) - fifo->count;
+	return s->fcr & FCR_ENABLE ? SERIAL_FIFO_SIZE : 1;
 }
 
-static bool fifo_holds(const struct serial_state *s, const struct fifo *fifo)
+static uint32_t fifo_room(const struct serial_state *s, const struct serial_fifo *fifo)
+{
+	return capacity(s) - fifo->count;
+}
+
+static bool fifo_holds(const struct serial_state *s, const struct serial_fifo *fifo)
 {
 	uint8_t errors = 0;
 
-	for (unsigned int i = 0; i < FIFO_SIZE; i++)
+	for (unsigned int i = 0; i < SERIAL_FIFO_SIZE; i++)
 		errors |= fifo->errors[i];
-	return fifo->count <= (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1) &&
-	       !(errors & ~LSR_OF_CHARACTER);
+	return fifo->count <= capacity(s) && !(errors & ~LSR_OF_CHARACTER);
 }
 
 static int check(const void *state_ptr, struct error *err)
@@ -147,8 +129,8 @@ static const struct state_field serial_fields[] = {
 	STATE_FIELD_U8(struct serial_state, errors),
 	STATE_FIELD_U8(struct serial_state, modem),
 	STATE_FIELD_U8(struct serial_state, thr_empty),
-	STATE_FIELD_STRUCT(struct serial_state, in, &fifo_table),
-	STATE_FIELD_STRUCT(struct serial_state, out, &fifo_table),
+	STATE_FIELD_STRUCT(struct serial_state, in, &serial_fifo_table),
+	STATE_FIELD_STRUCT(struct serial_state, out, &serial_fifo_table),
 };
 
 static const struct state_table serial_table = {
@@ -160,35 +142,6 @@ static const struct state_table serial_table = {
 	.n_fields = ARRAY_SIZE(serial_fields),
 	.check = check,
 };
-
-static void fifo_push(struct fifo *fifo, uint8_t byte, uint8_t errors)
-{
-	fifo->bytes[fifo->count] = byte;
-	fifo->errors[fifo->count++] = errors;
-}
-
-/* Bytes beyond `count` stay zero, so that equal FIFOs are equal structs. */
-static void fifo_drop(struct fifo *fifo, uint32_t n)
-{
-	fifo->count -= n;
-	memmove(fifo->bytes, fifo->bytes + n, fifo->count);
-	memmove(fifo->errors, fifo->errors + n, fifo->count);
-	memset(fifo->bytes + fifo->count, 0, n);
-	memset(fifo->errors + fifo->count, 0, n);
-}
-
-static void fifo_clear(struct fifo *fifo)
-{
-	*fifo = (struct fifo){ 0 };
-}
-
-static bool fifo_has_error(const struct fifo *fifo)
-{
-	for (uint32_t i = 0; i < fifo->count; i++)
-		if (fifo->errors[i])
-			return true;
-	return false;
-}
 
 static uint32_t trigger_level(const struct serial_state *s)
 {
@@ -234,9 +187,9 @@ static void receive(struct serial_state *s, uint8_t byte, uint8_t errors)
 		/* Without FIFOs the holding register is overwritten; with them the newcomer is lost. */
 		if (s->fcr & FCR_ENABLE)
 			return;
-		fifo_clear(&s->in);
+		serial_fifo_clear(&s->in);
 	}
-	fifo_push(&s->in, byte, errors);
+	serial_fifo_push(&s->in, byte, errors);
 	if (s->in.count == 1)
 		reveal_errors(s);
 }
@@ -250,7 +203,7 @@ static void transmit(struct serial *serial)
 	if (!s->out.count)
 		return;
 	taken = serial->stream->write(serial->stream, s->out.bytes, s->out.count);
-	fifo_drop(&s->out, (uint32_t)MIN(taken, s->out.count));
+	serial_fifo_drop(&s->out, (uint32_t)MIN(taken, s->out.count));
 	if (!s->out.count)
 		s->thr_empty = 1;
 	device_touch(&serial->device);
@@ -270,7 +223,7 @@ static void write_data(struct serial *serial, uint8_t byte)
 	} else {
 		transmit(serial); /* the stream may have room again */
 		if (fifo_room(s, &s->out))
-			fifo_push(&s->out, byte, 0);
+			serial_fifo_push(&s->out, byte, 0);
 		s->thr_empty = 0;
 		transmit(serial);
 	}
@@ -291,7 +244,7 @@ static uint8_t read_data(struct serial *serial)
 	uint8_t byte = s->in.bytes[0];
 
 	if (s->in.count) {
-		fifo_drop(&s->in, 1);
+		serial_fifo_drop(&s->in, 1);
 		reveal_errors(s);
 		world_may_send(serial);
 	}
@@ -324,9 +277,9 @@ static void write_fcr(struct serial *serial, uint8_t value)
 	/* "This bit must be a 1 when other FCR bits are written to or they will not be programmed." */
 	s->fcr = value & FCR_ENABLE ? value & FCR_KEPT : 0;
 	if (changes || (value & FCR_ENABLE && value & FCR_CLEAR_RECEIVER))
-		fifo_clear(&s->in);
+		serial_fifo_clear(&s->in);
 	if ((changes || (value & FCR_ENABLE && value & FCR_CLEAR_TRANSMITTER)) && s->out.count) {
-		fifo_clear(&s->out);
+		serial_fifo_clear(&s->out);
 		s->thr_empty = 1;
 	}
 	world_may_send(serial);
@@ -383,7 +336,7 @@ static uint8_t read_lsr(struct serial *serial)
 	lsr = s->errors | (s->in.count ? LSR_DATA_READY : 0);
 	if (!s->out.count)
 		lsr |= LSR_THR_EMPTY | LSR_IDLE;
-	if ((s->fcr & FCR_ENABLE) && fifo_has_error(&s->in))
+	if ((s->fcr & FCR_ENABLE) && serial_fifo_has_error(&s->in))
 		lsr |= LSR_FIFO_ERROR;
 	if (s->errors && s->in.count) /* told now: the next character's errors are its own */
 		s->in.errors[0] = 0;
