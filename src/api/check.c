@@ -174,14 +174,14 @@ static void check_tap(const struct net_config *config, struct problems *problems
 			problems_add(problems, &err);
 		return;
 	}
-	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+	if (access("/dev/net/tun", F_OK) < 0)
 		add(problems, -errno, EXIT_STATUS_HOST,
-		    "net: /dev/net/tun: %s; load the module tun, or use --net user",
-		    strerror(errno));
+		    "net tap=%s: /dev/net/tun: %s; load the module tun, or use --net user",
+		    config->tap, strerror(errno));
 	else if (!capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_ADMIN))
 		add(problems, -EPERM, EXIT_STATUS_RESOURCE,
-		    "net: there is no tap %s, and making one needs CAP_NET_ADMIN; as root: ip tuntap "
-		    "add %s mode tap user %u, or use --net user",
+		    "net tap=%s: there is no such tap, and making one needs CAP_NET_ADMIN; as root: ip "
+		    "tuntap add %s mode tap user %u, or use --net user",
 		    config->tap, config->tap, geteuid());
 }
 
