@@ -21,6 +21,7 @@ enum sandbox_missing {
 	SANDBOX_NO_NAMESPACES = 1,
 	SANDBOX_NO_LANDLOCK = 2,
 	SANDBOX_NO_USER_CHANGE = 4,
+	SANDBOX_NO_BOUNDING_SET = 8,
 };
 
 /* Main thread, the only one yet. Steps that the host lacks are told in `*ret_missing`; a step that is there and

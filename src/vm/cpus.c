@@ -101,8 +101,19 @@ int cpus_boot(struct vm *vm, struct error *err)
 	return r;
 }
 
+void cpus_run(struct vm *vm, void (*work)(void *vcpu, void *arg), void *arg)
+{
+	if (vm->threads) {
+		quiesce_run(&vm->quiesce, QUIESCE_VCPU, work, arg);
+		return;
+	}
+	for (uint32_t i = 0; i < vm->n_vcpus; i++)
+		work(vm->vcpus[i], arg);
+}
+
 int cpus_start(struct vm *vm, const struct worker_start *enter, struct error *err)
 {
+	vm->threads = true;
 	for (uint32_t i = 0; i < vm->n_vcpus; i++) {
 		int r = vcpu_start(vm->vcpus[i], enter);
 
@@ -118,6 +129,7 @@ void cpus_stop(struct vm *vm)
 {
 	for (uint32_t i = 0; i < vm->n_vcpus; i++)
 		vcpu_stop(vm->vcpus[i]);
+	vm->threads = false;
 }
 
 void cpus_free(struct vm *vm)
@@ -167,7 +179,7 @@ int cpus_power_on(struct vm *vm, struct error *err)
 		return error_set(err, -ENOMEM, EXIT_STATUS_HOST, "reset: out of memory");
 	power_on->vm = vm;
 	power_on->moment = vcpu_moment_now();
-	quiesce_run(&vm->quiesce, QUIESCE_VCPU, power_on_vcpu, power_on);
+	cpus_run(vm, power_on_vcpu, power_on);
 	for (uint32_t i = 0; i < vm->n_vcpus; i++)
 		if (power_on->results[i] < 0)
 			return error_set(err, power_on->results[i], EXIT_STATUS_FAILED,
@@ -186,5 +198,5 @@ static void tell_clock(void *owner, void *arg _unused_)
 
 void cpus_clock_stopped(struct vm *vm)
 {
-	quiesce_run(&vm->quiesce, QUIESCE_VCPU, tell_clock, NULL);
+	cpus_run(vm, tell_clock, NULL);
 }

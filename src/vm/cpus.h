@@ -9,6 +9,9 @@ _must_check_ int cpus_create(struct vm *vm, struct error *err);
 /* Loads the kernel and gives the boot vCPU its first registers; no thread runs yet. */
 _must_check_ int cpus_boot(struct vm *vm, struct error *err);
 _must_check_ int cpus_start(struct vm *vm, const struct worker_start *enter, struct error *err);
+/* Inside the barrier: work(vcpu, arg) for each vCPU, on its own thread and in parallel once threads run, on ours
+ * before. */
+void cpus_run(struct vm *vm, void (*work)(void *vcpu, void *arg), void *arg);
 void cpus_stop(struct vm *vm);
 void cpus_free(struct vm *vm);
 void cpus_park(struct vm *vm, bool park);

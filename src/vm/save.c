@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "vm/cpus.h"
 
 /* kvmclock as the guest sees it. Saved at the snapshot's moment; loading adds the time that the guest stood
  * still, by the target's own monotonic clock: no wall clock is asked (invariant 13). */
@@ -53,7 +54,7 @@ static void work_on_vcpu(void *owner, void *arg)
 
 static int run_vcpu_work(struct vcpu_work *work, struct error *err)
 {
-	quiesce_run(&work->vm->quiesce, QUIESCE_VCPU, work_on_vcpu, work);
+	cpus_run(work->vm, work_on_vcpu, work);
 	for (uint32_t i = 0; i < work->vm->n_vcpus; i++)
 		if (work->results[i] < 0)
 			return error_set(err, work->results[i], EXIT_STATUS_FAILED, "vCPU %u: %s",

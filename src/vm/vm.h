@@ -79,6 +79,7 @@ struct vm {
 
 	/* Control thread only. */
 	enum vm_status status;
+	bool threads; /* vCPUs have threads now */
 	struct loop_watch event; /* vCPU threads post here */
 	struct loop_timer reset_poll;
 

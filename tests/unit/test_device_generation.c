@@ -81,7 +81,7 @@ static void is_written_again_after_a_reset(void **state)
 	machine_free(m);
 }
 
-static void is_new_after_a_load(void **state)
+static void stays_after_a_load_until_renewed(void **state)
 {
 	struct machine *a = machine_new(AT, first_id), *b = machine_new(AT, second_id);
 	struct error err = { 0 };
@@ -93,9 +93,11 @@ static void is_new_after_a_load(void **state)
 	/* the guest's memory comes along */
 	assert_int_equal(memory_write(b->memory, gpa(AT), first_id, 16), 0);
 	assert_int_equal(rig_load(&b->rig, NULL, &saved, &err), 0);
-	expect_id(b, AT, second_id);
+	expect_id(b, AT, first_id);
 	assert_null(
 		state_compare(a->rig.device->table, a->rig.device->state, b->rig.device->state));
+	assert_int_equal(generation_renew(b->rig.device, second_id, &err), 0);
+	expect_id(b, AT, second_id);
 	buffer_release(&saved);
 	machine_free(a);
 	machine_free(b);
@@ -133,7 +135,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(is_in_memory_when_the_guest_starts),
 		cmocka_unit_test(is_written_again_after_a_reset),
-		cmocka_unit_test(is_new_after_a_load),
+		cmocka_unit_test(stays_after_a_load_until_renewed),
 		cmocka_unit_test(stays_where_the_guest_found_it),
 		cmocka_unit_test(must_be_aligned_ram),
 	};
