@@ -234,7 +234,7 @@ DefinitionBlock ("", "DSDT", 2, "UTSUSU", "UTSUSUVM", 1)
 					Local0 = CDW3 & 0x10 /* PCI Express capability structures */
 					If (Arg1 != 1) { CDW1 |= 0x08 } /* unknown revision */
 					If (CDW3 != Local0) { CDW1 |= 0x10 } /* not all is granted */
-					If ((CDW1 & 1) == 0) { CDW3 = Local0 }
+					CDW3 = Local0
 				}
 				Else
 				{
