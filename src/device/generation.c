@@ -7,8 +7,6 @@
 
 #define ID_SIZE 16
 
-/* id: LOCAL. The one saved tells which incarnation the state comes from; the loader's own is what counts, and the
- * caller decides whether it is a new one (restored or cloned) or the same (moved). */
 struct generation_state {
 	uint64_t at;
 	uint8_t id[ID_SIZE];

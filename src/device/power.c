@@ -18,7 +18,8 @@
 #define PM1_TIMER 0x0001
 #define PM1_GLOBAL 0x0020
 #define PM1_POWER_BUTTON 0x0100
-#define PM1_RTC 0x0400 /* never happens here; Linux enables it all the same and complains when it cannot */
+/* Never happens here; Linux enables it all the same, and complains when it cannot. */
+#define PM1_RTC 0x0400
 #define PM1_ENABLE_BITS (PM1_TIMER | PM1_GLOBAL | PM1_POWER_BUTTON | PM1_RTC)
 
 /* PM1 control (ACPI 6.4, 4.8.3.2). SCI_EN reads 1 always: there is no legacy mode to leave, so the FADT names no
