@@ -95,6 +95,13 @@ static void find_limits(struct bzimage *bz)
 	bz->entry64 = header->version >= VERSION_ENTRY64 && header->xloadflags & XLF_KERNEL_64;
 }
 
+/* Loaders in a bzImage's clothes (iPXE) say by an address of 0 that their payload is no code to enter. */
+static bool has_protected_entry(const struct bzimage *bz)
+{
+	return bz->header.version >= VERSION_RELOCATABLE && bz->header.loadflags & LOADED_HIGH &&
+	       (bz->entry64 || bz->header.code32_start != 0);
+}
+
 int bzimage_parse(const struct image *image, const uint8_t *head, size_t len, struct bzimage *ret,
 		  struct error *err)
 {
@@ -104,17 +111,17 @@ int bzimage_parse(const struct image *image, const uint8_t *head, size_t len, st
 	if (!bzimage_probe(head, len))
 		return image_refuse(image, -ENOEXEC, err, "not a bzImage");
 	memcpy(&bz.header, head + HEADER_AT, header_length(head, len));
-	if (bz.header.version < VERSION_RELOCATABLE || !(bz.header.loadflags & LOADED_HIGH))
+	find_limits(&bz);
+	if (!has_protected_entry(&bz))
 		return image_refuse(
 			image, -ENOEXEC, err,
-			"a boot image of old form, which needs a BIOS (real mode); this monitor "
-			"enters kernels in protected or long mode, boot protocol 2.05 or later");
+			"a boot image that needs a BIOS (real mode); this monitor enters kernels in "
+			"protected or long mode, boot protocol 2.05 or later");
 	r = find_payload(image, &bz, err);
 	if (r == 0)
 		r = find_place(image, &bz, err);
 	if (r < 0)
 		return r;
-	find_limits(&bz);
 	*ret = bz;
 	return 0;
 }

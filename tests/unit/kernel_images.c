@@ -20,6 +20,7 @@ void kernel_image_bzimage(uint8_t image[KERNEL_IMAGE_BYTES])
 		.header = 0x53726448,
 		.version = 0x020f,
 		.loadflags = LOADED_HIGH,
+		.code32_start = 0x100000,
 		.initrd_addr_max = 0x7fffffff,
 		.kernel_alignment = 0x200000,
 		.relocatable_kernel = 1,

@@ -341,6 +341,12 @@ static void test_real_mode_image_is_refused_with_a_reason(void **state)
 	fixture->header->version = 0x0203;
 	assert_int_equal(load_bzimage(fixture), -ENOEXEC);
 	assert_non_null(strstr(fixture->err.message, "real mode"));
+	/* As iPXE is: a payload that is no code. */
+	fixture->header->version = 0x0207;
+	fixture->header->xloadflags = 0;
+	fixture->header->code32_start = 0;
+	assert_int_equal(load_bzimage(fixture), -ENOEXEC);
+	assert_non_null(strstr(fixture->err.message, "real mode"));
 }
 
 static void test_bad_alignment(void **state)
