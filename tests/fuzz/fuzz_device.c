@@ -169,6 +169,14 @@ static int create_generation(struct machine *m)
 	return r < 0 ? r : generation_new(m->memory, gpa(ID_AT), id, &m->rig.device);
 }
 
+static void poke_generation(struct machine *m, uint8_t what, uint8_t value)
+{
+	uint8_t id[16];
+
+	memset(id, what ^ value, sizeof(id));
+	sum(m, (uint64_t)generation_renew(m->rig.device, id, NULL));
+}
+
 static void poke_nothing(struct machine *m, uint8_t what, uint8_t value)
 {
 	/* The loop has turned: time alone is all that reaches these devices. */
@@ -193,7 +201,7 @@ static const struct target targets[] = {
 	    { BUS_PIO, 0x620, 4 },
 	    { BUS_PIO, 0xcf9, 1 },
 	    { BUS_PIO, 0x60, 5 } } },
-	{ create_generation, poke_nothing, 0, { { 0 } } },
+	{ create_generation, poke_generation, 0, { { 0 } } },
 };
 
 static struct machine *machine_new(const struct target *target, uint64_t now)
