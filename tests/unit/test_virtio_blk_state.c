@@ -295,9 +295,11 @@ static void test_load_over_a_busy_device(void **state)
 		blk_rig_add(from, 0, i, VBLK_IN, 0, from->data + i * 4096, 4096, true);
 	blk_rig_kick(from, 0);
 	blk_rig_wait_held(from, 4);
+	quiesce_begin(&from->machine->quiesce);
 	if (vdevice_load(from->machine, from->device, &saved, &err) < 0)
 		fail_msg("%s", err.message);
 	vmachine_copy_memory(from->machine, to->machine);
+	quiesce_end(&from->machine->quiesce);
 	memcpy(from->queues, to->queues, sizeof(from->queues));
 	for (unsigned int i = 0; i < 2; i++)
 		from->queues[i].driver = &from->driver;
