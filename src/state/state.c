@@ -69,15 +69,18 @@ static uint32_t field_count(const struct state_field *field, const void *state)
 
 static int save_fields(struct buffer *out, const struct state_table *table, const void *state);
 
-static int save_element(struct buffer *out, const struct state_field *field, const char *at)
+static int save_elements(struct buffer *out, const struct state_field *field, const char *at,
+			 uint32_t count)
 {
 	size_t size = scalar_size(field->type);
+	int r = 0;
 
-	if (size)
-		return buffer_append_le(out, scalar_get(at, size), size);
-	if (field->sub)
-		return save_fields(out, field->sub, at);
-	return buffer_append(out, at, field->size);
+	if (!size && !field->sub) /* bytes: all at once */
+		return buffer_append(out, at, count * field->size);
+	for (uint32_t n = 0; r == 0 && n < count; n++, at += field->size)
+		r = size ? buffer_append_le(out, scalar_get(at, size), size)
+			 : save_fields(out, field->sub, at);
+	return r;
 }
 
 static int save_fields(struct buffer *out, const struct state_table *table, const void *state)
@@ -90,8 +93,8 @@ static int save_fields(struct buffer *out, const struct state_table *table, cons
 
 		if (field->type == STATE_VARRAY)
 			r = buffer_append_le(out, count, 4);
-		for (uint32_t n = 0; r == 0 && n < count; n++)
-			r = save_element(out, field, at + n * field->size);
+		if (r == 0)
+			r = save_elements(out, field, at, count);
 		if (r < 0)
 			return r;
 	}
@@ -174,24 +177,30 @@ static int refuse(struct load *load, const char *field, const char *why)
 
 static int load_fields(struct load *load, const struct state_table *table, char *state);
 
-static int load_element(struct load *load, const struct state_field *field, char *at)
+static int load_elements(struct load *load, const struct state_field *field, char *at,
+			 uint32_t count)
 {
 	size_t size = scalar_size(field->type);
-	const void *bytes;
+	int r = 0;
 
-	if (size) {
+	if (!size && !field->sub) {
+		const void *bytes = cursor_take(&load->body, count * field->size);
+
+		if (bytes)
+			memcpy(at, bytes, count * field->size);
+		return 0;
+	}
+	for (uint32_t n = 0; r == 0 && n < count && !load->body.bad; n++, at += field->size) {
+		if (!size) {
+			r = load_fields(load, field->sub, at);
+			continue;
+		}
 		uint64_t value = cursor_take_le(&load->body, size);
 
 		if (!load->body.bad)
 			scalar_set(at, size, value);
-		return 0;
 	}
-	if (field->sub)
-		return load_fields(load, field->sub, at);
-	bytes = cursor_take(&load->body, field->size);
-	if (bytes)
-		memcpy(at, bytes, field->size);
-	return 0;
+	return r;
 }
 
 /* Loads a VARRAY's count, bounded by its room; elements left over are zeroed so that structs compare. */
@@ -220,8 +229,8 @@ static int load_field(struct load *load, const struct state_field *field, char *
 		expected = scalar_get(at, size);
 	if (field->type == STATE_VARRAY)
 		r = load_count(load, field, state, &count);
-	for (uint32_t n = 0; r == 0 && n < count; n++)
-		r = load_element(load, field, at + n * field->size);
+	if (r == 0)
+		r = load_elements(load, field, at, count);
 	if (r == 0 && load->body.bad)
 		r = refuse(load, field->name, "ends too early");
 	if (r == 0 && field->must_equal && size && scalar_get(at, size) != expected)
