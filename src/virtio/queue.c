@@ -291,7 +291,7 @@ struct walk {
 };
 
 /* Turns the walk to the table that `desc` names. It must be the chain's last, and no table nests
- * (virtio 1.2, 2.7.5.3). The WRITE flag means nothing here. */
+ * (virtio 1.2, 2.7.5.3). The WRITE flag means nothing here. An empty table has no first entry to follow. */
 static int enter_indirect(struct virtio_queue *queue, struct walk *walk,
 			  const struct descriptor *desc)
 {
@@ -300,7 +300,7 @@ static int enter_indirect(struct virtio_queue *queue, struct walk *walk,
 
 	if (!queue->indirect || walk->indirect || (le16_get(desc->flags) & DESC_F_NEXT))
 		return -EPROTO;
-	if (!entries || len % sizeof(struct descriptor) || entries > LIMIT_QUEUE_SIZE)
+	if (len % sizeof(struct descriptor) || entries > LIMIT_QUEUE_SIZE)
 		return -EPROTO;
 	*walk = (struct walk){
 		.table = memory_at(queue->memory, gpa(le64_get(desc->addr)), len, MEMORY_READ),

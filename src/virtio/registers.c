@@ -316,13 +316,13 @@ static void config_write(struct virtio_device *vdev, unsigned int offset, unsign
 }
 
 /* A doorbell that came as an access: KVM does not know it, or a watcher wants to see it. The value (the
- * queue's index again) tells nothing new. */
+ * queue's index again) tells nothing new. A queue that is not started ignores it. */
 static void notify_write(struct virtio_device *vdev, unsigned int offset,
 			 unsigned int size _unused_, uint64_t data _unused_)
 {
 	unsigned int index = offset / TRANSPORT_NOTIFY_MULTIPLIER;
 
-	if (index < vdev->n_queues && vdev->queues[index].wanted)
+	if (index < vdev->n_queues)
 		fd_signal_event(vdev->queues[index].kick.fd);
 }
 

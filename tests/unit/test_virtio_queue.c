@@ -316,10 +316,15 @@ static void next_outside_the_queue_is_refused(void **state)
 
 static void head_outside_the_queue_is_refused(void **state)
 {
+	static const uint16_t heads[] = { SIZE, LIMIT_QUEUE_SIZE, UINT16_MAX };
 	struct rig *rig = *state;
 
-	vqueue_publish(&rig->guest, SIZE);
-	assert_broken(rig);
+	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
+		vqueue_publish(&rig->guest, heads[i]);
+		assert_broken(rig);
+		rig->state.next_avail++;
+		begin_with(rig, 0);
+	}
 }
 
 static void head_in_flight_is_refused(void **state)
@@ -561,6 +566,37 @@ static void interrupt_comes_when_the_event_index_is_passed(void **state)
 	assert_false(virtio_queue_should_signal(&rig->queue));
 }
 
+static void event_index_passed_long_ago_is_no_reason(void **state)
+{
+	struct rig *rig = *state;
+
+	begin_with(rig, VIRTIO_F_EVENT_IDX);
+	pass_one(rig);
+	assert_true(virtio_queue_should_signal(&rig->queue)); /* the driver leaves its index at 0 */
+	pass_one(rig);
+	assert_false(virtio_queue_should_signal(&rig->queue));
+}
+
+static void no_push_is_no_reason_for_an_interrupt(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_false(virtio_queue_should_signal(&rig->queue));
+	pass_one(rig);
+	assert_true(virtio_queue_should_signal(&rig->queue));
+	assert_false(virtio_queue_should_signal(&rig->queue));
+}
+
+/* Pushed, saved, loaded: the interrupt that the first machine had not sent is the second one's to send. */
+static void interrupt_owed_before_a_save_is_sent_after(void **state)
+{
+	struct rig *rig = *state;
+
+	pass_one(rig);
+	begin_with(rig, 0);
+	assert_true(virtio_queue_should_signal(&rig->queue));
+}
+
 static void event_index_wraps(void **state)
 {
 	struct rig *rig = *state;
@@ -646,6 +682,33 @@ static void push_marks_what_was_written(void **state)
 	memory_dirty_stop(rig->m->memory);
 }
 
+/* In a large used ring the element and the index lie on different pages. */
+static void push_marks_the_used_ring(void **state)
+{
+	struct rig *rig = *state;
+	const struct vbuffer buffer = { rig->page, 1, false };
+	struct dirty_bitmap bitmap;
+
+	assert_int_equal(vqueue_place(&rig->driver, 0, LIMIT_QUEUE_SIZE, &rig->guest), 0);
+	rig->state.size = LIMIT_QUEUE_SIZE;
+	rig->state.desc = rig->guest.desc;
+	rig->state.driver = rig->guest.avail;
+	rig->state.device = rig->guest.used = vmachine_alloc(rig->m, 3 * MEMORY_PAGE_SIZE,
+							     MEMORY_PAGE_SIZE);
+	rig->state.next_used = 600;
+	begin_with(rig, 0);
+	assert_int_equal(memory_dirty_start(rig->m->memory), 0);
+	vqueue_add(&rig->guest, &buffer, 1);
+	assert_int_equal(pop(rig), 1);
+	virtio_queue_push(&rig->queue, &rig->chain, 0);
+	collect(rig, &bitmap);
+	assert_true(is_dirty(&bitmap, rig->guest.used));
+	assert_true(is_dirty(&bitmap, rig->guest.used + 600 * 8 + 4));
+	assert_int_equal(dirty_bitmap_count(&bitmap), 2);
+	dirty_bitmap_release(&bitmap);
+	memory_dirty_stop(rig->m->memory);
+}
+
 static void asking_for_kicks_marks_the_used_ring(void **state)
 {
 	static const uint64_t features[] = { 0, VIRTIO_F_EVENT_IDX };
@@ -720,10 +783,14 @@ int main(void)
 		CASE(stopped_queue_is_silent),
 		CASE(interrupt_flag_is_honoured),
 		CASE(interrupt_comes_when_the_event_index_is_passed),
+		CASE(event_index_passed_long_ago_is_no_reason),
+		CASE(no_push_is_no_reason_for_an_interrupt),
+		CASE(interrupt_owed_before_a_save_is_sent_after),
 		CASE(event_index_wraps),
 		CASE(kicks_are_asked_for_by_flag),
 		CASE(kicks_are_asked_for_by_index),
 		CASE(push_marks_what_was_written),
+		CASE(push_marks_the_used_ring),
 		CASE(asking_for_kicks_marks_the_used_ring),
 		cmocka_unit_test(iov_copies_find_their_offset),
 	};

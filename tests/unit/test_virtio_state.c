@@ -140,16 +140,17 @@ static void load_over_a_working_device(void **state)
 	pair->to.out = vmachine_alloc(pair->to.m, MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
 	pair->to.in = vmachine_alloc(pair->to.m, MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
 	rig_bring_up(&pair->to);
-	rig_request(&pair->to, 0);
-	assert_true(wait_for_count(&pair->to.echo->popped, 1, SOON));
+	for (unsigned int i = 0; i < 3; i++)
+		rig_request(&pair->to, 0);
+	assert_true(wait_for_count(&pair->to.echo->popped, 3, SOON));
 
 	quiesce_begin(&pair->to.m->quiesce);
+	echo_let_go(pair->to.echo); /* the old requests end before the worker hears of the load */
 	vmachine_copy_memory(pair->to.m, pair->from.m);
 	assert_int_equal(vdevice_load(pair->to.m, &pair->to.echo->vdev.device, &pair->stream, NULL),
 			 0);
 	quiesce_end(&pair->to.m->quiesce);
 	adopt_driver(pair);
-	echo_let_go(pair->to.echo);
 	rig_assert_answered(&pair->to, 0);
 	rig_assert_answered(&pair->to, 0);
 	rig_assert_answered(&pair->to, 1);
@@ -192,6 +193,25 @@ static void broken_device_stays_broken_elsewhere(void **state)
 	rig_bring_up(&pair->to);
 	rig_request(&pair->to, 0);
 	rig_assert_answered(&pair->to, 0);
+}
+
+static void load_heals_a_broken_device(void **state)
+{
+	struct pair *pair = *state;
+	struct rig *to = &pair->to;
+
+	save_and_make_target(pair);
+	assert_int_equal(vdevice_start(&to->echo->vdev.device), 0);
+	rig_bring_up(to);
+	virtio_device_broken(&to->echo->vdev);
+	assert_int_equal(vdriver_status(&to->driver), VSTATUS_OK | VSTATUS_NEEDS_RESET);
+	vmachine_copy_memory(to->m, pair->from.m);
+	assert_int_equal(vdevice_load(to->m, &to->echo->vdev.device, &pair->stream, NULL), 0);
+	adopt_driver(pair);
+	for (unsigned int i = 0; i < 4; i++)
+		rig_assert_answered(to, i / 2);
+	rig_request(to, 0);
+	rig_assert_answered(to, 0);
 }
 
 static void load_refuses_another_device(void **state)
@@ -288,6 +308,7 @@ int main(void)
 		PAIR(load_over_a_working_device),
 		PAIR(reset_under_way_is_finished_by_the_load),
 		PAIR(broken_device_stays_broken_elsewhere),
+		PAIR(load_heals_a_broken_device),
 		PAIR(load_refuses_another_device),
 		PAIR(damaged_state_does_no_harm),
 		PAIR(check_names_contradictions),

@@ -261,6 +261,19 @@ static void geometry_is_latched_at_activation(void **state)
 	rig_assert_answered(rig, 0);
 }
 
+static void geometry_is_settled_by_enabling(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_set_common(rig, VCOMMON_QUEUE_SIZE, 2, 8);
+	rig_set_common(rig, VCOMMON_QUEUE_DRIVER, 8, 0x2000);
+	rig_set_common(rig, VCOMMON_QUEUE_ENABLE, 2, 1);
+	rig_set_common(rig, VCOMMON_QUEUE_SIZE, 2, 4);
+	rig_set_common(rig, VCOMMON_QUEUE_DRIVER, 8, 0x3000);
+	assert_int_equal(rig_common(rig, VCOMMON_QUEUE_SIZE, 2), 8);
+	assert_int_equal(rig_common(rig, VCOMMON_QUEUE_DRIVER, 8), 0x2000);
+}
+
 static void queue_enabled_too_late_stays_off(void **state)
 {
 	struct rig *rig = *state;
@@ -430,7 +443,8 @@ static void reset_waits_for_requests_in_flight(void **state)
 	assert_true(rig->echo->vdev.device.ops->resetting(&rig->echo->vdev.device));
 	/* Meanwhile nothing can be programmed. */
 	rig_set_common(rig, VCOMMON_STATUS, 1, 1);
-	rig_set_common(rig, VCOMMON_QUEUE_SELECT, 2, 1);
+	assert_int_equal(rig_common(rig, VCOMMON_QUEUE_SELECT, 2), QUEUES - 1);
+	rig_set_common(rig, VCOMMON_QUEUE_SELECT, 2, 0);
 	assert_int_equal(rig_common(rig, VCOMMON_QUEUE_SELECT, 2), QUEUES - 1);
 	memcpy(before, vmachine_at(rig->m, rig->queues[0].used, 8), 8);
 	echo_let_go(rig->echo);
@@ -492,17 +506,26 @@ static void machine_reset_with_requests_in_flight(void **state)
 	rig_assert_answered(rig, 0);
 }
 
+static void *let_go_later(void *echo)
+{
+	usleep(50000);
+	echo_let_go(echo);
+	return NULL;
+}
+
 static void stop_waits_for_requests_in_flight(void **state)
 {
 	struct rig *rig = *state;
 	struct device *device = &rig->echo->vdev.device;
+	pthread_t disk;
 
 	echo_hold(rig->echo);
 	rig_request(rig, 0);
 	assert_true(wait_for_count(&rig->echo->popped, 1, SOON));
-	echo_let_go(rig->echo); /* the worker may see this before the stop or after */
+	assert_int_equal(pthread_create(&disk, NULL, let_go_later, rig->echo), 0);
 	device->ops->stop(device);
 	assert_int_equal(rig->echo->n_held[0], 0);
+	pthread_join(disk, NULL);
 }
 
 static void nothing_is_left_of_a_device_that_could_not_be_made(void **state _unused_)
@@ -556,6 +579,7 @@ int main(void)
 		FRESH(only_powers_of_two_are_sizes),
 		FRESH(vectors_that_do_not_exist_read_back_as_none),
 		WORKING(geometry_is_latched_at_activation),
+		FRESH(geometry_is_settled_by_enabling),
 		FRESH(queue_enabled_too_late_stays_off),
 		WORKING(requests_are_answered),
 		WORKING(each_queue_has_its_interrupt),
