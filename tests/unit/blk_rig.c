@@ -149,24 +149,23 @@ uint8_t *blk_rig_at(struct blk_rig *rig, uint64_t address, uint64_t len)
 	return p;
 }
 
-/* Header, status byte and, before it, up to two buffers between them. */
-static int add_chain(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
-		     uint64_t sector, const struct vbuffer *between)
+int blk_rig_add_pieces(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
+		       uint64_t sector, const struct vbuffer *pieces, unsigned int n)
 {
 	uint64_t at = rig->slots + slot * SLOT_BYTES;
 	uint8_t *p = blk_rig_at(rig, at, SLOT_BYTES);
-	struct vbuffer buffers[3] = { { at, 16, false } };
-	unsigned int n = 1;
+	struct vbuffer buffers[BLK_RIG_PIECES + 2] = { { at, 16, false } };
 	int head;
 
 	le_store(p, 4, type);
 	le_store(p + 4, 4, 0);
 	le_store(p + 8, 8, sector);
 	p[SLOT_STATUS] = VBLK_NOT_YET;
-	if (between->len)
-		buffers[n++] = *between;
-	buffers[n++] = (struct vbuffer){ at + SLOT_STATUS, 1, true };
-	head = vqueue_add(&rig->queues[queue], buffers, n);
+	assert_true(n <= BLK_RIG_PIECES);
+	for (unsigned int i = 0; i < n; i++)
+		buffers[1 + i] = pieces[i];
+	buffers[1 + n] = (struct vbuffer){ at + SLOT_STATUS, 1, true };
+	head = vqueue_add(&rig->queues[queue], buffers, n + 2);
 	assert_true(head >= 0);
 	return head;
 }
@@ -174,7 +173,9 @@ static int add_chain(struct blk_rig *rig, unsigned int queue, unsigned int slot,
 int blk_rig_add(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
 		uint64_t sector, uint64_t data, uint32_t len, bool in)
 {
-	return add_chain(rig, queue, slot, type, sector, &(struct vbuffer){ data, len, in });
+	const struct vbuffer piece = { data, len, in };
+
+	return blk_rig_add_pieces(rig, queue, slot, type, sector, &piece, len ? 1 : 0);
 }
 
 int blk_rig_add_range(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
@@ -186,7 +187,7 @@ int blk_rig_add_range(struct blk_rig *rig, unsigned int queue, unsigned int slot
 	le_store(p, 8, sector);
 	le_store(p + 8, 4, sectors);
 	le_store(p + 12, 4, flags);
-	return add_chain(rig, queue, slot, type, 0, &(struct vbuffer){ at, 16, false });
+	return blk_rig_add_pieces(rig, queue, slot, type, 0, &(struct vbuffer){ at, 16, false }, 1);
 }
 
 void blk_rig_kick(struct blk_rig *rig, unsigned int queue)

@@ -71,6 +71,10 @@ uint8_t *blk_rig_at(struct blk_rig *rig, uint64_t address, uint64_t len);
  * the device to write. len 0: no data. The head. */
 int blk_rig_add(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
 		uint64_t sector, uint64_t data, uint32_t len, bool in);
+/* The same with data in `n` (0..BLK_RIG_PIECES) pieces. */
+#define BLK_RIG_PIECES 4
+int blk_rig_add_pieces(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
+		       uint64_t sector, const struct vbuffer *pieces, unsigned int n);
 /* DISCARD and WRITE_ZEROES. */
 int blk_rig_add_range(struct blk_rig *rig, unsigned int queue, unsigned int slot, uint32_t type,
 		      uint64_t sector, uint32_t sectors, uint32_t flags);
