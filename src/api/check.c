@@ -232,15 +232,54 @@ static bool find_program(const char *name)
 	return false;
 }
 
+/* A line of /proc/net/route whose second column is 0.0.0.0, or one of ipv6_route that begins with ::/0
+ * and is no reject route (its interface is not lo). */
+static bool is_default_route(const char *line)
+{
+	const char *tab = strchr(line, '\t');
+
+	if (tab)
+		return strncmp(tab + 1, "00000000\t", 9) == 0;
+	return strncmp(line, "00000000000000000000000000000000 00 ", 36) == 0 &&
+	       !strstr(line, " lo\n");
+}
+
+static bool has_default_route(void)
+{
+	static const char *const tables[] = { "/proc/net/route", "/proc/net/ipv6_route" };
+	bool found = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(tables) && !found; i++) {
+		FILE *file = fopen(tables[i], "re");
+		char line[512];
+
+		while (file && !found && fgets(line, sizeof(line), file))
+			found = is_default_route(line);
+		if (file)
+			fclose(file);
+	}
+	return found;
+}
+
+static void check_user_net(struct problems *problems)
+{
+	if (!find_program("passt"))
+		add(problems, -ENOENT, EXIT_STATUS_HOST,
+		    "net user: passt is not installed; apt-get install passt, or use --net tap=NAME");
+	else if (!has_default_route())
+		add(problems, -ENETUNREACH, EXIT_STATUS_HOST,
+		    "net user: this host has no default route for passt to use; add one, or use --net "
+		    "tap=NAME");
+}
+
 static void check_net(const struct net_config *config, struct problems *problems)
 {
 	if (config->kind == NET_TAP && config->tap)
 		check_tap(config, problems);
 	if (config->kind == NET_FD)
 		check_net_fd(config, problems);
-	if (config->kind == NET_USER && !find_program("passt"))
-		add(problems, -ENOENT, EXIT_STATUS_HOST,
-		    "net: user needs passt, which is not installed; apt-get install passt");
+	if (config->kind == NET_USER)
+		check_user_net(problems);
 	if (config->filter)
 		check_net_filter(config->filter, problems);
 	if (config->vhost && access("/dev/vhost-net", R_OK | W_OK) < 0)
