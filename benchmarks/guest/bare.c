@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The least that an exit can cost here: a loop around KVM_RUN that does nothing with it. Prints the
- * microseconds of one read of a port and of one read of a memory address that nobody backs. What a
- * monitor takes beyond this is its own.
+ * microseconds of one read of a port and of one read of a memory address that nobody backs, each of the
+ * quickest of several rounds. What a monitor takes beyond this is its own.
+ *
+ *   bare EXITS ROUNDS
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -14,15 +16,14 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define EXITS 20000
-
-/* Real mode at 0: mov ecx, EXITS; read; dec ecx; jnz; hlt. */
-#define COUNT 0x66, 0xb9, EXITS & 0xff, EXITS >> 8, 0, 0
+/* Real mode at 0, with the number of exits in ecx: read; dec ecx; jnz; hlt. */
 #define AGAIN(back) 0x66, 0x49, 0x75, back, 0xf4
 
-static const uint8_t pio_code[] = { 0xba, 0xff, 0x03, COUNT, 0xec, AGAIN(0xfb) };
-static const uint8_t mmio_code[] = { 0xb8, 0x00, 0xd0, 0x8e, 0xd8,	 COUNT,
-				     0x66, 0xa1, 0x00, 0x00, AGAIN(0xf8) };
+static const uint8_t pio_code[] = { 0xec, AGAIN(0xfb) };
+static const uint8_t mmio_code[] = { 0x66, 0xa1, 0x00, 0x00, AGAIN(0xf8) };
+
+#define PORT 0x3ff
+#define UNBACKED 0xd0000
 
 static int checked(int result, const char *what)
 {
@@ -41,39 +42,54 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void set_registers(int vcpu)
+static void set_registers(int vcpu, unsigned int exits)
 {
 	struct kvm_sregs sregs;
-	struct kvm_regs regs = { .rflags = 2 };
+	struct kvm_regs regs = { .rflags = 2, .rdx = PORT, .rcx = exits };
 
 	checked(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
+	sregs.ds.base = UNBACKED;
+	sregs.ds.selector = UNBACKED >> 4;
 	checked(ioctl(vcpu, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
 	checked(ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
 }
 
-static double microseconds(int vcpu, struct kvm_run *run, unsigned int expected)
+static double one_round(int vcpu, struct kvm_run *run, unsigned int expected, unsigned int exits)
 {
+	unsigned int seen = 0;
 	double start;
-	unsigned int exits = 0;
 
-	set_registers(vcpu);
+	set_registers(vcpu, exits);
 	start = now();
 	for (;;) {
 		checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
 		if (run->exit_reason != expected)
 			break;
-		exits++;
+		seen++;
 	}
-	if (run->exit_reason != KVM_EXIT_HLT || exits != EXITS) {
-		fprintf(stderr, "exit %u after %u exits\n", run->exit_reason, exits);
+	if (run->exit_reason != KVM_EXIT_HLT || seen != exits) {
+		fprintf(stderr, "bare: exit reason %u after %u exits\n", run->exit_reason, seen);
 		exit(1);
 	}
-	return (now() - start) * 1e6 / EXITS;
+	return (now() - start) * 1e6 / exits;
 }
 
-int main(void)
+static double quickest(int vcpu, struct kvm_run *run, unsigned int expected, char **argv)
+{
+	unsigned int exits = (unsigned int)atoi(argv[1]), rounds = (unsigned int)atoi(argv[2]);
+	double best = one_round(vcpu, run, expected, exits);
+
+	for (unsigned int i = 1; i < rounds; i++) {
+		double taken = one_round(vcpu, run, expected, exits);
+
+		best = taken < best ? taken : best;
+	}
+	return best;
+}
+
+int main(int argc, char **argv)
 {
 	int kvm = checked(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
 	int vm = checked(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
@@ -86,13 +102,14 @@ int main(void)
 	double pio, mmio;
 	int vcpu;
 
+	checked(argc == 3 ? 0 : -1, "usage: bare EXITS ROUNDS");
 	checked(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "memory");
 	vcpu = checked(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 	run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	memcpy(memory, pio_code, sizeof(pio_code));
-	pio = microseconds(vcpu, run, KVM_EXIT_IO);
+	pio = quickest(vcpu, run, KVM_EXIT_IO, argv);
 	memcpy(memory, mmio_code, sizeof(mmio_code));
-	mmio = microseconds(vcpu, run, KVM_EXIT_MMIO);
+	mmio = quickest(vcpu, run, KVM_EXIT_MMIO, argv);
 	printf("{\"pio\": %.3f, \"mmio\": %.3f}\n", pio, mmio);
 	return 0;
 }
