@@ -573,6 +573,8 @@ int rtc_new(struct bus *bus, struct loop *loop, const struct irq_line *irq,
 
 	if (!rtc)
 		return -ENOMEM;
+	/* gmtime_r opens the time zone's file at its first use: now, not behind the sandbox. */
+	tzset();
 	device_init(&rtc->device, &rtc_ops, "rtc", &rtc_table, &rtc->state);
 	rtc->bus = bus;
 	rtc->clock = loop_clock(loop);
