@@ -6,6 +6,7 @@
 
 #include "api/suggest.h"
 #include "base/macros.h"
+#include "vm/measure.h"
 
 /* Every command has these; "command" itself is judged before and any text is taken here. */
 #define COMMON_ROWS                                                                                \
@@ -45,10 +46,30 @@ static const struct schema_row stop_rows[] = {
 	  .help = "end the VM at once" },
 };
 
+static const struct schema_row measure_rows[] = {
+	COMMON_ROWS,
+	{ .key = "rounds",
+	  .type = SCHEMA_UINT,
+	  .offset = offsetof(struct api_line, request.rounds),
+	  .min = 1,
+	  .max = MEASURE_ROUNDS_MAX,
+	  .value = "N",
+	  .fallback = "100",
+	  .help = "how many checkpoints" },
+	{ .key = "touched",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.touched),
+	  .value = "true",
+	  .help = "save only devices that were touched since the checkpoint before" },
+};
+
 static const struct schema plain_schema = { plain_rows, ARRAY_SIZE(plain_rows),
 					    sizeof(struct api_line) };
 static const struct schema stop_schema = { stop_rows, ARRAY_SIZE(stop_rows),
 					   sizeof(struct api_line) };
+
+static const struct schema measure_schema = { measure_rows, ARRAY_SIZE(measure_rows),
+					      sizeof(struct api_line) };
 
 const struct api_command_row api_commands[API_COMMANDS] = {
 	[API_STATUS] = { "status", &plain_schema, "name, state, process, time since the start" },
@@ -60,6 +81,8 @@ const struct api_command_row api_commands[API_COMMANDS] = {
 	[API_STOP] = { "stop", &stop_schema,
 		       "press the power button, and end the VM by force later" },
 	[API_EVENTS] = { "events", &plain_schema, "tell from now on what happens to the VM" },
+	[API_MEASURE] = { "measure", &measure_schema,
+			  "how long a checkpoint without memory takes, while the guest works" },
 };
 
 static int find_command(const char *name, enum api_command *ret_command, struct error *err)

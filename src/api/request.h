@@ -25,6 +25,7 @@ enum api_command {
 	API_RESET,
 	API_STOP,
 	API_EVENTS,
+	API_MEASURE,
 	API_COMMANDS,
 };
 
@@ -33,6 +34,8 @@ struct api_request {
 	char id[API_REQUEST_ID_MAX + 1]; /* comes back in the answer; "" when not given */
 	uint64_t timeout;		 /* STOP: milliseconds until force */
 	bool force;			 /* STOP: at once */
+	uint32_t rounds;		 /* MEASURE: checkpoints */
+	bool touched;			 /* MEASURE: only what was touched */
 };
 
 /* One row for each command; the table is indexed by enum api_command. */

@@ -16,7 +16,8 @@
 #define OUTPUT_MAX KIB(1024) /* bytes of answers and events that a client has not read */
 #define OUTPUT_PAUSE                                                                               \
 	KIB(256) /* no further requests are taken from a client that has so much to read */
-#define PRESS_AGAIN_NS NSEC_PER_SEC /* a guest that boots does not hear its power button at first  \
+#define PRESS_AGAIN_NS                                                                             \
+	NSEC_PER_SEC /* a guest that boots does not hear its power button at first  \
 				     */
 
 struct api_client;
@@ -183,6 +184,27 @@ static int do_events(struct api_client *client, const struct api_request *reques
 	return 0;
 }
 
+static json_t *series_json(const struct measure_series *series)
+{
+	return json_pack("{s:I, s:I, s:I}", "p50_ns", (json_int_t)series->p50_ns, "p99_ns",
+			 (json_int_t)series->p99_ns, "max_ns", (json_int_t)series->max_ns);
+}
+
+static int do_measure(struct api_client *client, const struct api_request *request,
+		      json_t **ret_reply, struct error *err)
+{
+	struct measure_result result;
+	int r = client->server->ops->measure(client->server->vm, request->rounds, request->touched,
+					     &result, err);
+
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:b, s:o, s:o, s:I}", "ok", 1, "barrier",
+			       series_json(&result.barrier), "state", series_json(&result.state),
+			       "state_bytes", (json_int_t)result.state_bytes);
+	return 0;
+}
+
 /* Presses until the guest heard it once, and ends the VM when its time is over. */
 static void stop_step(struct api_server *server)
 {
@@ -239,6 +261,7 @@ static const command_fn command_fns[API_COMMANDS] = {
 	[API_RESET] = do_reset,
 	[API_STOP] = do_stop,
 	[API_EVENTS] = do_events,
+	[API_MEASURE] = do_measure,
 };
 
 /* A message may quote text cut in the middle of a character, which JSON cannot hold. */

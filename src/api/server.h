@@ -10,6 +10,7 @@
 #include "api/request.h"
 #include "base/loop.h"
 #include "vm/config.h"
+#include "vm/measure.h"
 
 enum api_vm_state { API_VM_STARTING, API_VM_RUNNING, API_VM_PAUSED, API_VM_STOPPING };
 
@@ -28,8 +29,11 @@ struct api_vm_ops {
 	int (*resume)(void *vm, struct error *err); /* on a running VM: nothing */
 	bool (*power_button)(void *vm); /* false: the guest does not listen to it (yet) */
 	int (*reset)(void *vm, struct error *err);
-	void (*force_stop)(
-		void *vm); /* asks for the end, which comes after the present turn of the loop */
+	/* Stops and saves the running VM some times and tells what that took. */
+	int (*measure)(void *vm, unsigned int rounds, bool touched,
+		       struct measure_result *ret_result, struct error *err);
+	/* Asks for the end, which comes after the present turn of the loop. */
+	void (*force_stop)(void *vm);
 };
 
 enum api_event {

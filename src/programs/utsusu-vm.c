@@ -83,6 +83,17 @@ static int open_api(struct vm_process *process, struct error *err)
 	return process->server ? 0 : -ENOMEM;
 }
 
+/* A host that lacks a step is told of, not refused: the filters hold all the same. */
+static void tell_missing(const struct log *log, unsigned int missing)
+{
+	for (unsigned int bit = 1; bit && bit <= missing; bit <<= 1)
+		if (missing & bit)
+			log_line(
+				log, LOG_LEVEL_WARNING,
+				"sandbox: this host lacks the step '%s'; 'utsusu doctor' tells more",
+				sandbox_missing_name((enum sandbox_missing)bit));
+}
+
 static int enter_thread(void *ctx)
 {
 	return sandbox_enter_thread(*(const enum sandbox_thread *)ctx);
@@ -99,8 +110,10 @@ static int start_confined(struct vm_process *process, struct error *err)
 	unsigned int missing;
 	int r = sandbox_enter_process(&missing, err);
 
-	if (r == 0)
-		r = vm_start(process->vm, &confined, err);
+	if (r < 0)
+		return r;
+	tell_missing(&process->log, missing);
+	r = vm_start(process->vm, &confined, err);
 	return r < 0 ? r : sandbox_enter_thread(SANDBOX_CONTROL);
 }
 

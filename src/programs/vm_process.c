@@ -91,12 +91,22 @@ static void op_force_stop(void *ctx)
 	loop_timer_arm(process->loop, &process->force, 0);
 }
 
+static int op_measure(void *ctx, unsigned int rounds, bool touched,
+		      struct measure_result *ret_result, struct error *err)
+{
+	struct vm_process *process = ctx;
+
+	return vm_measure_checkpoint(process->vm, rounds,
+				     touched ? VM_SAVE_TOUCHED : VM_SAVE_ALL, ret_result, err);
+}
+
 const struct api_vm_ops vm_process_ops = {
 	.status = op_status,
 	.pause = op_pause,
 	.resume = op_resume,
 	.power_button = op_power_button,
 	.reset = op_reset,
+	.measure = op_measure,
 	.force_stop = op_force_stop,
 };
 
