@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/endian.h"
-#include "virtio_driver.h"
+#include "../unit/virtio_driver.h"
 
 #define QUEUES 3
 #define SIZE 8

@@ -285,7 +285,7 @@ static void check_names_contradictions(void **state)
 	REFUSED(config_len, 257);
 	REFUSED(resetting, 2);
 	REFUSED(isr, 4);
-	REFUSED(pci.n_msix, 1);
+	REFUSED(pci.n_msix, QUEUES + 2);
 	REFUSED(config_msix_vector, QUEUES + 1);
 	REFUSED(driver_features, VIRTIO_F_VERSION_1 | 1);
 	REFUSED(driver_features, 0);
