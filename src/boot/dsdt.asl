@@ -5,14 +5,18 @@
  * each vCPU's device), then iasl with warnings as errors.
  */
 
-/* A vCPU: there when its bit is set in the page. GED tells when bits change (ACPI 6.4, 8.4 and 5.6.9). */
-#define CPU(name, id)                                   \
-	Device (name)                                   \
-	{                                               \
-		Name (_HID, "ACPI0007")                 \
-		Name (_UID, id)                         \
-		Method (_STA) { Return (CSTA (id)) }    \
-		Method (_MAT) { Return (CMAT (id)) }    \
+/* A vCPU, made when it may ever be, and there when its bit of the present ones is set too. GED tells when those
+ * change (ACPI 6.4, 8.4 and 5.6.9). */
+#define CPU(name, id)                                           \
+	If ((CPOS >> id) & 1)                                   \
+	{                                                       \
+		Device (name)                                   \
+		{                                               \
+			Name (_HID, "ACPI0007")                 \
+			Name (_UID, id)                         \
+			Method (_STA) { Return (CSTA (id)) }    \
+			Method (_MAT) { Return (CMAT (id)) }    \
+		}                                               \
 	}
 
 /* Notify: 1 device check (it came), 3 eject request (it shall go). */
