@@ -80,18 +80,6 @@ static int send_chain(struct net_pair *pair, const struct virtio_chain *chain)
 	return net_send(pair->queue, iov, n) == -EAGAIN ? -EAGAIN : 0;
 }
 
-/* The next chain, or 0 after asking the driver for a kick. */
-static int next_chain(struct virtio_queue *queue, struct virtio_chain *chain)
-{
-	int r = virtio_queue_pop(queue, chain);
-
-	if (r == 0 && virtio_queue_enable_kicks(queue)) {
-		virtio_queue_disable_kicks(queue);
-		r = virtio_queue_pop(queue, chain);
-	}
-	return r;
-}
-
 /* Sends until nothing is left (0), the net is full (-EAGAIN), the turn is over (1) or the driver errs. */
 static int send_some(struct net_pair *pair, struct virtio_queue *queue, unsigned int *ret_sent)
 {
@@ -99,7 +87,7 @@ static int send_some(struct net_pair *pair, struct virtio_queue *queue, unsigned
 	uint64_t bytes = 0;
 
 	while (*ret_sent < TX_FRAMES_PER_TURN && bytes < TX_BYTES_PER_TURN) {
-		int r = next_chain(queue, chain);
+		int r = virtio_queue_pop(queue, chain);
 
 		if (r <= 0)
 			return r;
@@ -127,7 +115,8 @@ void net_tx_run(struct net_pair *pair)
 	r = send_some(pair, &vq->queue, &sent);
 	if (sent)
 		virtio_queue_signal(vq);
-	if (r == 1)
+	/* After frames more will come soon: one more look, before the driver has to leave its guest for a kick. */
+	if (r == 1 || (r == 0 && (sent || virtio_queue_enable_kicks(&vq->queue))))
 		virtio_queue_again(vq);
 	else if (r == -EAGAIN)
 		pair->tx_blocked = true;
