@@ -44,6 +44,11 @@ static int setup_failing(void **state)
 	return setup_with(state, &(struct blk_rig_options){ .filters = "fail:op=write,nth=2" });
 }
 
+static int setup_holding(void **state)
+{
+	return setup_with(state, &(struct blk_rig_options){ .filters = "drop" });
+}
+
 static int setup_slow(void **state)
 {
 	return setup_with(state,
@@ -60,6 +65,13 @@ static int teardown(void **state)
 {
 	blk_rig_free(*state);
 	return 0;
+}
+
+static void wait_for_needs_reset(struct blk_rig *rig)
+{
+	for (int i = 0; i < BLK_RIG_SOON && vdriver_status(&rig->driver) == VSTATUS_OK; i++)
+		usleep(1000);
+	assert_int_equal(vdriver_status(&rig->driver), VSTATUS_OK | VSTATUS_NEEDS_RESET);
 }
 
 static void test_configuration(void **state)
@@ -264,13 +276,6 @@ static void test_short_header(void **state)
 	assert_int_equal(*blk_rig_at(rig, rig->data + 64, 1), VBLK_IOERR);
 }
 
-static void wait_for_needs_reset(struct blk_rig *rig)
-{
-	for (int i = 0; i < BLK_RIG_SOON && vdriver_status(&rig->driver) == VSTATUS_OK; i++)
-		usleep(1000);
-	assert_int_equal(vdriver_status(&rig->driver), VSTATUS_OK | VSTATUS_NEEDS_RESET);
-}
-
 static void test_no_status_byte_needs_a_reset(void **state)
 {
 	struct blk_rig *rig = *state;
@@ -320,6 +325,37 @@ static void test_a_full_queue_at_once(void **state)
 	assert_int_equal(blk_rig_do(rig, VBLK_IN, 0, rig->data + n * 4096, n * 4096), VBLK_OK);
 	assert_memory_equal(blk_rig_at(rig, rig->data, n * 4096),
 			    blk_rig_at(rig, rig->data + n * 4096, n * 4096), n * 4096);
+}
+
+static int add_indirect(struct blk_rig *rig, unsigned int slot)
+{
+	uint64_t at = rig->slots + slot * 64;
+	const struct vbuffer buffers[] = { { at, 16, false },
+					   { rig->data + slot * 4096, 4096, true },
+					   { at + 48, 1, true } };
+
+	memset(blk_rig_at(rig, at, 64), 0, 64);
+	return vqueue_add_indirect(&rig->queues[0], buffers, 3);
+}
+
+/* As many in flight as there are descriptors; one more can only be one of them again. */
+static void test_no_more_in_flight_than_descriptors(void **state)
+{
+	struct blk_rig *rig = *state;
+	unsigned int n = rig->queues[0].size;
+	int first = add_indirect(rig, 0);
+
+	assert_int_equal(n, BLK_RIG_SLOTS);
+	for (unsigned int i = 1; i < n; i++)
+		assert_true(add_indirect(rig, i) >= 0);
+	blk_rig_kick(rig, 0);
+	blk_rig_wait_held(rig, n);
+	assert_int_equal(vdriver_status(&rig->driver), VSTATUS_OK);
+	vqueue_publish(&rig->queues[0], (uint16_t)first);
+	vqueue_kick_anyway(&rig->queues[0]);
+	wait_for_needs_reset(rig);
+	block_drop_hold(rig->block, false);
+	assert_int_equal(vdriver_reset(&rig->driver), 0);
 }
 
 static void test_queues_work_side_by_side(void **state)
@@ -461,6 +497,7 @@ int main(void)
 		BLK_TEST(test_readonly_disk, setup_readonly),
 		BLK_TEST(test_the_hosts_error_is_the_guests, setup_failing),
 		BLK_TEST(test_a_full_queue_at_once, setup),
+		BLK_TEST(test_no_more_in_flight_than_descriptors, setup_holding),
 		BLK_TEST(test_queues_work_side_by_side, setup_queues),
 		cmocka_unit_test(test_writes_are_durable_when_the_driver_counts_on_it),
 		BLK_TEST(test_device_writes_are_in_the_dirty_log, setup),
