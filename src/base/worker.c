@@ -20,7 +20,6 @@ struct worker {
 	struct loop *loop;
 	struct quiesce *quiesce;
 	struct quiesce_member member;
-	struct worker_start start;
 	struct loop_watch wakeup;
 	pthread_t thread;
 	bool started;
@@ -59,9 +58,6 @@ static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
-	pthread_setname_np(pthread_self(), worker->name);
-	if (worker->start.enter && worker->start.enter(worker->start.ctx) < 0)
-		abort(); /* a thread that cannot enter its sandbox must not run */
 	quiesce_join(worker->quiesce, &worker->member);
 	while (!__atomic_load_n(&worker->ending, __ATOMIC_ACQUIRE)) {
 		quiesce_point(worker->quiesce, &worker->member);
@@ -106,17 +102,12 @@ struct loop *worker_loop(struct worker *worker)
 	return worker->loop;
 }
 
-int worker_start(struct worker *worker, const struct worker_start *start)
+int worker_start(struct worker *worker, const struct thread_entry *entry)
 {
-	int r;
+	int r = thread_start(worker->name, entry, worker_main, worker, &worker->thread);
 
-	if (start)
-		worker->start = *start;
-	r = pthread_create(&worker->thread, NULL, worker_main, worker);
-	if (r)
-		return -r;
-	worker->started = true;
-	return 0;
+	worker->started = r == 0;
+	return r;
 }
 
 void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)

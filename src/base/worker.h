@@ -9,22 +9,17 @@
 
 #include "base/loop.h"
 #include "base/quiesce.h"
+#include "base/thread.h"
 
 struct worker;
-
-/* Called first on the new thread, before it joins the barrier: the sandbox's per-thread step. A negative
- * errno ends the thread. NULL: nothing to do. */
-struct worker_start {
-	int (*enter)(void *ctx);
-	void *ctx;
-};
 
 /* Makes the worker without starting it: watches may be added to its loop from the maker's thread until
  * worker_start. `name` (at most 15 bytes) is the thread's. NULL when out of memory or descriptors. */
 struct worker *worker_new(const char *name, const struct clock *clock, struct quiesce *quiesce);
 struct loop *worker_loop(struct worker *worker);
 
-_must_check_ int worker_start(struct worker *worker, const struct worker_start *start);
+/* Returns once the thread has taken its step (base/thread.h). */
+_must_check_ int worker_start(struct worker *worker, const struct thread_entry *entry);
 
 /* Runs fn(arg) on the worker's thread between two turns and waits for it; on a worker not started (or
  * the worker's own thread) it runs at once. Not from a holder of the barrier: the worker is parked. */

@@ -25,7 +25,7 @@ struct device;
 
 struct device_ops {
 	/* Threads begin to work. The board's caller; before the first guest instruction. */
-	int (*start)(struct device *device, const struct worker_start *enter, struct error *err);
+	int (*start)(struct device *device, const struct thread_entry *enter, struct error *err);
 	/* Threads end; requests in flight are finished or given up. */
 	void (*stop)(struct device *device);
 	/* Power-on values. With device->lock held. */

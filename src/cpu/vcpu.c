@@ -16,7 +16,6 @@ struct vcpu {
 	uint32_t index;
 	struct kvm_vcpu *kvm;
 	struct kvm_run *run;
-	struct worker_start enter;
 	pthread_t thread;
 	bool started;
 	pthread_t self;	      /* the same thread, set by itself before it may be kicked */
@@ -331,34 +330,27 @@ static void run_loop(struct vcpu *vcpu)
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
-	char name[16];
 
-	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-	pthread_setname_np(pthread_self(), name);
-	if (vcpu->enter.enter && vcpu->enter.enter(vcpu->enter.ctx) < 0)
-		abort(); /* a thread that cannot enter its sandbox must not run */
 	vcpu->self = pthread_self();
 	__atomic_store_n(&vcpu->kickable, true, __ATOMIC_RELEASE);
 	quiesce_join(vcpu->host.quiesce, &vcpu->member);
-	take_kick(
-		vcpu); /* one that came before the thread could be signalled, or a park from the start */
+	/* One that came before the thread could be signalled, or a park from the start. */
+	take_kick(vcpu);
 	run_loop(vcpu);
 	quiesce_leave(vcpu->host.quiesce, &vcpu->member);
 	return NULL;
 }
 
-int vcpu_start(struct vcpu *vcpu, const struct worker_start *enter)
+int vcpu_start(struct vcpu *vcpu, const struct thread_entry *entry)
 {
+	char name[16];
 	int r;
 
-	if (enter)
-		vcpu->enter = *enter;
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	install_kick_signal();
-	r = pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu);
-	if (r)
-		return -r;
-	vcpu->started = true;
-	return 0;
+	r = thread_start(name, entry, vcpu_main, vcpu, &vcpu->thread);
+	vcpu->started = r == 0;
+	return r;
 }
 
 void vcpu_stop(struct vcpu *vcpu)

@@ -42,7 +42,7 @@ _must_check_ int vcpu_new(const struct vcpu_host *host, uint32_t index,
 			  struct error *err);
 void vcpu_free(struct vcpu *vcpu); /* after the thread ended */
 
-_must_check_ int vcpu_start(struct vcpu *vcpu, const struct worker_start *enter);
+_must_check_ int vcpu_start(struct vcpu *vcpu, const struct thread_entry *entry);
 /* Asks the thread to end and joins it. Not while holding the barrier. */
 void vcpu_stop(struct vcpu *vcpu);
 /* Any thread: leaves KVM_RUN soon (PIC change, barrier). */

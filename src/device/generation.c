@@ -53,7 +53,7 @@ static int publish(struct generation *generation, struct error *err)
 	return 0;
 }
 
-static int start(struct device *device, const struct worker_start *enter, struct error *err)
+static int start(struct device *device, const struct thread_entry *enter, struct error *err)
 {
 	return publish(container_of(device, struct generation, device), err);
 }

@@ -493,7 +493,7 @@ static int after_load(struct device *device, struct error *err)
 }
 
 /* Loaded bytes leave and the stream is asked only now: a load may be a mere rehearsal. */
-static int start(struct device *device, const struct worker_start *enter, struct error *err)
+static int start(struct device *device, const struct thread_entry *enter, struct error *err)
 {
 	struct serial *serial = container_of(device, struct serial, device);
 

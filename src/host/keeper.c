@@ -113,7 +113,7 @@ static int wait_for_end(const struct keeper *keeper, int signals, pid_t child)
 	};
 	int status;
 
-	if (sandbox_enter_thread(SANDBOX_KEEPER) < 0)
+	if (sandbox_enter_thread(SANDBOX_KEEPER, 0) < 0)
 		return -1;
 	for (;;) {
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
@@ -152,8 +152,13 @@ static void __attribute__((noreturn)) keep(struct keeper *keeper, int signals, p
 	status = wait_for_end(keeper, signals, child);
 	if (has_terminal)
 		tcsetattr(keeper->terminal, TCSADRAIN, &settings);
-	runtime_release(&keeper->runtime);
-	_exit(tell_end(keeper, status));
+	/* Told before the name is given back: what a detached VM has to say goes to its log. */
+	status = tell_end(keeper, status);
+	if (status == EXIT_STATUS_OK)
+		runtime_release(&keeper->runtime);
+	else
+		runtime_leave(&keeper->runtime);
+	_exit(status);
 }
 
 int keeper_split(struct keeper *keeper)

@@ -137,8 +137,8 @@ static bool same_file(int dir, const char *name, int fd)
 	       there.st_dev == here.st_dev && there.st_ino == here.st_ino;
 }
 
-/* Everything but the lock; a VM's directory holds plain files and sockets only. */
-static void empty_directory(int dir_fd)
+/* Everything but the lock and `kept`; a VM's directory holds plain files and sockets only. */
+static void empty_directory(int dir_fd, const char *kept)
 {
 	int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
@@ -149,7 +149,8 @@ static void empty_directory(int dir_fd)
 		return;
 	}
 	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.' && strcmp(entry->d_name, LOCK_FILE) != 0)
+		if (entry->d_name[0] != '.' && strcmp(entry->d_name, LOCK_FILE) != 0 &&
+		    strcmp(entry->d_name, kept) != 0)
 			unlinkat(dir_fd, entry->d_name, 0);
 	closedir(dir);
 }
@@ -176,7 +177,7 @@ static int try_claim(int root_fd, const char *name, struct runtime_vm *ret_vm)
 		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 	if (!same_file(root_fd, name, dir) || !same_file(dir, LOCK_FILE, lock_fd))
 		return -EAGAIN;
-	empty_directory(dir);
+	empty_directory(dir, "");
 	*ret_vm = (struct runtime_vm){
 		.root_fd = -1,
 		.dir_fd = TAKE_FD(dir),
@@ -287,11 +288,56 @@ void runtime_release(struct runtime_vm *vm)
 {
 	if (vm->lock_fd < 0)
 		return;
-	empty_directory(vm->dir_fd);
+	empty_directory(vm->dir_fd, "");
 	unlinkat(vm->dir_fd, LOCK_FILE, 0);
 	unlinkat(vm->root_fd, vm->name, AT_REMOVEDIR);
 	/* The lock goes last: until then no claim of this name succeeds. */
 	runtime_forget(vm);
+}
+
+void runtime_leave(struct runtime_vm *vm)
+{
+	struct stat st;
+
+	if (vm->lock_fd < 0)
+		return;
+	if (fstatat(vm->dir_fd, RUNTIME_LOG, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0) {
+		runtime_release(vm);
+		return;
+	}
+	empty_directory(vm->dir_fd, RUNTIME_LOG);
+	runtime_forget(vm);
+}
+
+void runtime_last_words(int log_fd, char *ret_line, size_t size)
+{
+	char tail[512];
+	struct stat st;
+	uint64_t from;
+	size_t len = 0;
+	char *start;
+
+	if (log_fd >= 0 && fstat(log_fd, &st) == 0 && st.st_size > 0) {
+		from = (uint64_t)st.st_size > sizeof(tail) - 1 ? (uint64_t)st.st_size - sizeof(tail) + 1 : 0;
+		len = (size_t)((uint64_t)st.st_size - from);
+		if (fd_read_at(log_fd, tail, len, from) < 0)
+			len = 0;
+	}
+	while (len && tail[len - 1] == '\n')
+		len--;
+	tail[len] = '\0';
+	start = strrchr(tail, '\n');
+	snprintf(ret_line, size, "%.*s", (int)size - 1, start ? start + 1 : tail);
+}
+
+void runtime_why_dead(const char *name, char *ret_line, size_t size)
+{
+	_cleanup_(fd_closep) int dir = -1;
+	_cleanup_(fd_closep) int log_fd = -1;
+
+	if (open_vm(name, &dir) == 0)
+		log_fd = open_below(dir, RUNTIME_LOG, O_RDONLY, 0);
+	runtime_last_words(log_fd, ret_line, size);
 }
 
 /* A UNIX address holds 107 bytes: go by the directory's descriptor, whatever its path. */

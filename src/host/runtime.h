@@ -48,6 +48,9 @@ bool runtime_is_taken(const char *name);
 
 /* Removes the VM's files and gives the name back. For the last process of a VM. */
 void runtime_release(struct runtime_vm *vm);
+/* As runtime_release for a VM that failed: when it left a log, the directory stays with it, so that list shows
+ * the VM as dead and tells why, until the name is used again. */
+void runtime_leave(struct runtime_vm *vm);
 /* Closes the descriptors only: another process goes on with the name. */
 void runtime_forget(struct runtime_vm *vm);
 
@@ -69,6 +72,10 @@ struct runtime_entry {
  * is returned. A runtime directory that is not there holds none. */
 _must_check_ int runtime_list(int (*found)(void *ctx, const struct runtime_entry *entry), void *ctx,
 			      struct error *err);
+
+/* The last line of an open log (-1: none) or of the log of a dead VM; "" when there is none. */
+void runtime_last_words(int log_fd, char *ret_line, size_t size);
+void runtime_why_dead(const char *name, char *ret_line, size_t size);
 
 /* 1 when a VM of that name lives, 0 when it is dead or there is none, negative errno. */
 int runtime_alive(const char *name);

@@ -15,6 +15,15 @@
 
 enum sandbox_thread { SANDBOX_CONTROL, SANDBOX_VCPU, SANDBOX_QUEUE, SANDBOX_KEEPER };
 
+/* What a VM uses: system calls that only one of these needs are in no filter without it. Beside each, the
+ * descriptors that its threads hold then; every VM holds KVM's, guest RAM's, its sockets and its eventfds. */
+enum sandbox_feature {
+	SANDBOX_DISK = 1,  /* rings that are restricted to one disk each, and that disk */
+	SANDBOX_TAP = 2,   /* a tap's queues */
+	SANDBOX_PASST = 4, /* a connected stream socket */
+	SANDBOX_VHOST = 8, /* vhost-net, with a tap */
+};
+
 /* What the host could not give, for the log and for `info`: each bit is a step that was left out because
  * the kernel or our rights lack it. */
 enum sandbox_missing {
@@ -28,8 +37,8 @@ enum sandbox_missing {
  * fails is an error. */
 _must_check_ int sandbox_enter_process(unsigned int *ret_missing, struct error *err);
 
-/* The calling thread, for good: only the system calls of its kind from now on; anything else ends the
- * process with SIGSYS. */
-_must_check_ int sandbox_enter_thread(enum sandbox_thread kind);
+/* The calling thread, for good: only the system calls of its kind and of `features` (enum sandbox_feature, ORed)
+ * from now on; anything else ends the process with SIGSYS. */
+_must_check_ int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features);
 /* The name of a step's bit, for people. */
 const char *sandbox_missing_name(enum sandbox_missing bit);

@@ -33,6 +33,7 @@ struct call {
 	int number;
 	unsigned int kinds;
 	const char *reason;
+	unsigned int features; /* any of which makes it needed; 0: always */
 };
 
 static const struct call calls[] = {
@@ -60,20 +61,25 @@ static const struct call calls[] = {
 	/* descriptors that are open already */
 	{ SCMP_SYS(read), ALL, "eventfds, console, tap, kernel image at reset" },
 	{ SCMP_SYS(write), ALL, "eventfds, console, tap, log" },
-	{ SCMP_SYS(readv), Q, "tap: a frame into guest buffers" },
-	{ SCMP_SYS(writev), Q, "tap: a frame from guest buffers" },
+	{ SCMP_SYS(readv), Q, "a frame into guest buffers", SANDBOX_TAP },
+	{ SCMP_SYS(writev), Q, "a frame from guest buffers", SANDBOX_TAP },
 	{ SCMP_SYS(pread64), V, "kernel and initrd, loaded again at a reset" },
 	{ SCMP_SYS(lseek), C | V, "which guest pages are populated; size of a kernel" },
 	{ SCMP_SYS(fstat), ALL, "kernel and initrd at a reset; stdio" },
 	{ SCMP_SYS(newfstatat), ALL, "the C library's fstat" },
 	{ SCMP_SYS(close), ALL, "clients that left; devices taken apart" },
-	{ SCMP_SYS(recvfrom), C | Q, "API clients; passt's socket" },
-	{ SCMP_SYS(recvmsg), C | Q, "descriptors sent by the caller; passt's socket" },
-	{ SCMP_SYS(sendto), C | Q, "API clients; passt's socket" },
-	{ SCMP_SYS(sendmsg), C | Q, "answers with descriptors; passt's socket" },
+	{ SCMP_SYS(recvfrom), C, "API clients" },
+	{ SCMP_SYS(recvfrom), Q, "frames", SANDBOX_PASST },
+	{ SCMP_SYS(recvmsg), C, "descriptors sent by the caller" },
+	{ SCMP_SYS(recvmsg), Q, "frames", SANDBOX_PASST },
+	{ SCMP_SYS(sendto), C, "API clients" },
+	{ SCMP_SYS(sendto), Q, "frames", SANDBOX_PASST },
+	{ SCMP_SYS(sendmsg), C, "answers with descriptors" },
+	{ SCMP_SYS(sendmsg), Q, "frames", SANDBOX_PASST },
 	{ SCMP_SYS(accept4), C, "clients of the VM's own sockets" },
 	{ SCMP_SYS(getsockopt), C, "who a client is (SO_PEERCRED)" },
-	{ SCMP_SYS(shutdown), C | Q, "ending a client" },
+	{ SCMP_SYS(shutdown), C, "ending a client" },
+	{ SCMP_SYS(shutdown), Q, "ending passt", SANDBOX_PASST },
 	/* waiting */
 	{ SCMP_SYS(epoll_wait), ALL, "loops" },
 	{ SCMP_SYS(epoll_pwait), ALL, "loops" },
@@ -82,7 +88,7 @@ static const struct call calls[] = {
 	{ SCMP_SYS(poll), ALL, "short waits" },
 	{ SCMP_SYS(ppoll), ALL, "short waits" },
 	/* disks: the ring itself is restricted to reads, writes, flushes and discards of one disk */
-	{ SCMP_SYS(io_uring_enter), C | Q, "disk requests" },
+	{ SCMP_SYS(io_uring_enter), C | Q, "disk requests", SANDBOX_DISK },
 	/* entropy device */
 	{ SCMP_SYS(getrandom), ALL, "the entropy device; hash seeds" },
 	/* the keeper: waiting for its child, cleaning up after it, handing descriptors on */
@@ -120,6 +126,7 @@ struct constrained {
 	uint64_t mask; /* of the bits compared; 0: all */
 	uint64_t value;
 	const char *reason;
+	unsigned int features; /* as above */
 };
 
 static const struct constrained constrained_calls[] = {
@@ -128,7 +135,7 @@ static const struct constrained constrained_calls[] = {
 	{ SCMP_SYS(fcntl), ALL, 1, 0, F_GETFL, "making clients non-blocking" },
 	{ SCMP_SYS(fcntl), ALL, 1, 0, F_SETFL, "making clients non-blocking" },
 	{ SCMP_SYS(io_uring_register), Q, 1, 0, IORING_REGISTER_ENABLE_RINGS,
-	  "a restricted ring is enabled by the thread that uses it" },
+	  "a restricted ring is enabled by the thread that uses it", SANDBOX_DISK },
 	{ SCMP_SYS(mmap), K, 2, PROT_EXEC, 0, "malloc" },
 	{ SCMP_SYS(fcntl), K, 1, 0, F_GETFL, "the name's directory" },
 	{ SCMP_SYS(fcntl), K, 1, 0, F_SETFD, "the name's directory" },
@@ -140,7 +147,7 @@ static const struct constrained constrained_calls[] = {
 	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_SIGNAL_MSI, "interrupts" },
 	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_SET_GSI_ROUTING, "level-triggered interrupts" },
 	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IOEVENTFD, "doorbells move with their BARs" },
-	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IRQFD, "vhost's interrupts" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IRQFD, "vhost's interrupts", SANDBOX_VHOST },
 	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_RESET_DIRTY_RINGS, "dirty ring" },
 	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_GET_DIRTY_LOG, "dirty log" },
 	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_CLEAR_DIRTY_LOG, "dirty log" },
@@ -174,20 +181,20 @@ static const struct constrained constrained_calls[] = {
 	{ SCMP_SYS(ioctl), C, 1, 0, KVM_GET_CLOCK, "state: kvmclock" },
 	{ SCMP_SYS(ioctl), C, 1, 0, KVM_SET_CLOCK, "state: kvmclock" },
 	/* networks */
-	{ SCMP_SYS(ioctl), ALL, 1, 0, TUNSETOFFLOAD, "what the guest negotiates" },
-	{ SCMP_SYS(ioctl), ALL, 1, 0, TUNSETQUEUE, "queue pairs on and off" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_OWNER, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_GET_FEATURES, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_FEATURES, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_MEM_TABLE, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_NUM, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_ADDR, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_BASE, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_GET_VRING_BASE, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_KICK, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_CALL, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_NET_SET_BACKEND, "vhost" },
-	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_RESET_OWNER, "vhost" },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, TUNSETOFFLOAD, "what the guest negotiates", SANDBOX_TAP },
+	{ SCMP_SYS(ioctl), ALL, 1, 0, TUNSETQUEUE, "queue pairs on and off", SANDBOX_TAP },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_OWNER, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_GET_FEATURES, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_FEATURES, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_MEM_TABLE, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_NUM, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_ADDR, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_BASE, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_GET_VRING_BASE, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_KICK, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_SET_VRING_CALL, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_NET_SET_BACKEND, "vhost", SANDBOX_VHOST },
+	{ SCMP_SYS(ioctl), Q, 1, 0, VHOST_RESET_OWNER, "vhost", SANDBOX_VHOST },
 };
 
 static void filter_freep(scmp_filter_ctx *filter)
@@ -196,12 +203,18 @@ static void filter_freep(scmp_filter_ctx *filter)
 		seccomp_release(*filter);
 }
 
-static int add_plain(scmp_filter_ctx filter, enum sandbox_thread kind)
+static bool needed(unsigned int kinds, unsigned int for_features, enum sandbox_thread kind,
+		   unsigned int features)
+{
+	return (kinds >> kind & 1) && (!for_features || (for_features & features));
+}
+
+static int add_plain(scmp_filter_ctx filter, enum sandbox_thread kind, unsigned int features)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
 		int r;
 
-		if (!(calls[i].kinds >> kind & 1))
+		if (!needed(calls[i].kinds, calls[i].features, kind, features))
 			continue;
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i].number, 0);
 		if (r < 0)
@@ -210,7 +223,7 @@ static int add_plain(scmp_filter_ctx filter, enum sandbox_thread kind)
 	return 0;
 }
 
-static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind)
+static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind, unsigned int features)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(constrained_calls); i++) {
 		const struct constrained *c = &constrained_calls[i];
@@ -220,7 +233,7 @@ static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind)
 							  c->value & 0xffffffffU);
 		int r;
 
-		if (!(c->kinds >> kind & 1))
+		if (!needed(c->kinds, c->features, kind, features))
 			continue;
 		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, c->number, 1, &test);
 		if (r < 0)
@@ -229,7 +242,7 @@ static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind)
 	return 0;
 }
 
-int sandbox_enter_thread(enum sandbox_thread kind)
+int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features)
 {
 	_cleanup_(filter_freep) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r;
@@ -239,8 +252,8 @@ int sandbox_enter_thread(enum sandbox_thread kind)
 	/* A binary search tree instead of a list: a vCPU makes system calls at every exit. */
 	r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (r == 0)
-		r = add_plain(filter, kind);
+		r = add_plain(filter, kind, features);
 	if (r == 0)
-		r = add_constrained(filter, kind);
+		r = add_constrained(filter, kind, features);
 	return r < 0 ? r : seccomp_load(filter);
 }

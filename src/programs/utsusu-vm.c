@@ -94,18 +94,38 @@ static void tell_missing(const struct log *log, unsigned int missing)
 				sandbox_missing_name((enum sandbox_missing)bit));
 }
 
+/* What the sandbox must leave open for this configuration. */
+static unsigned int features_used(const struct vm_config *config)
+{
+	unsigned int features = config->n_disks ? SANDBOX_DISK : 0;
+
+	for (uint32_t i = 0; i < config->n_nets; i++) {
+		features |= config->nets[i].kind == NET_USER ? SANDBOX_PASST : SANDBOX_TAP;
+		features |= config->nets[i].vhost ? SANDBOX_VHOST : 0;
+	}
+	return features;
+}
+
+struct thread_kind {
+	enum sandbox_thread kind;
+	unsigned int features;
+};
+
 static int enter_thread(void *ctx)
 {
-	return sandbox_enter_thread(*(const enum sandbox_thread *)ctx);
+	const struct thread_kind *thread = ctx;
+
+	return sandbox_enter_thread(thread->kind, thread->features);
 }
 
 /* Gives up rights, starts the threads (each closes its own sandbox), and last closes our own. */
 static int start_confined(struct vm_process *process, struct error *err)
 {
-	static const enum sandbox_thread vcpu = SANDBOX_VCPU, queue = SANDBOX_QUEUE;
+	const unsigned int features = features_used(&process->launch.config);
+	struct thread_kind vcpu = { SANDBOX_VCPU, features }, queue = { SANDBOX_QUEUE, features };
 	const struct vm_thread_entry confined = {
-		.vcpu = { .enter = enter_thread, .ctx = (void *)&vcpu },
-		.worker = { .enter = enter_thread, .ctx = (void *)&queue },
+		.vcpu = { .enter = enter_thread, .ctx = &vcpu },
+		.worker = { .enter = enter_thread, .ctx = &queue },
 	};
 	unsigned int missing;
 	int r = sandbox_enter_process(&missing, err);
@@ -114,7 +134,7 @@ static int start_confined(struct vm_process *process, struct error *err)
 		return r;
 	tell_missing(&process->log, missing);
 	r = vm_start(process->vm, &confined, err);
-	return r < 0 ? r : sandbox_enter_thread(SANDBOX_CONTROL);
+	return r < 0 ? r : sandbox_enter_thread(SANDBOX_CONTROL, features);
 }
 
 static int start(struct vm_process *process, struct error *err)

@@ -259,7 +259,7 @@ static struct virtio_device *from_device(struct device *device)
 	return container_of(device, struct virtio_device, device);
 }
 
-static int transport_start(struct device *device, const struct worker_start *enter,
+static int transport_start(struct device *device, const struct thread_entry *enter,
 			   struct error *err)
 {
 	struct virtio_device *vdev = from_device(device);

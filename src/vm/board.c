@@ -256,7 +256,7 @@ void board_destroy(struct vm *vm)
 	}
 }
 
-int board_start(struct vm *vm, const struct worker_start *enter, struct error *err)
+int board_start(struct vm *vm, const struct thread_entry *enter, struct error *err)
 {
 	struct list *item, *next;
 

@@ -8,7 +8,7 @@
 /* Makes every device that the configuration asks for and appends it to vm->devices. */
 _must_check_ int board_create(struct vm *vm, struct error *err);
 void board_destroy(struct vm *vm);
-_must_check_ int board_start(struct vm *vm, const struct worker_start *enter, struct error *err);
+_must_check_ int board_start(struct vm *vm, const struct thread_entry *enter, struct error *err);
 void board_stop(struct vm *vm);
 /* Begins the reset of every device; it is over when board_busy says no (queues finish their I/O first). */
 void board_reset(struct vm *vm);

@@ -111,7 +111,7 @@ void cpus_run(struct vm *vm, void (*work)(void *vcpu, void *arg), void *arg)
 		work(vm->vcpus[i], arg);
 }
 
-int cpus_start(struct vm *vm, const struct worker_start *enter, struct error *err)
+int cpus_start(struct vm *vm, const struct thread_entry *enter, struct error *err)
 {
 	vm->threads = true;
 	for (uint32_t i = 0; i < vm->n_vcpus; i++) {

@@ -8,7 +8,7 @@
 _must_check_ int cpus_create(struct vm *vm, struct error *err);
 /* Loads the kernel and gives the boot vCPU its first registers; no thread runs yet. */
 _must_check_ int cpus_boot(struct vm *vm, struct error *err);
-_must_check_ int cpus_start(struct vm *vm, const struct worker_start *enter, struct error *err);
+_must_check_ int cpus_start(struct vm *vm, const struct thread_entry *enter, struct error *err);
 /* Inside the barrier: work(vcpu, arg) for each vCPU, on its own thread and in parallel once threads run, on ours
  * before. */
 void cpus_run(struct vm *vm, void (*work)(void *vcpu, void *arg), void *arg);

@@ -44,7 +44,7 @@ struct vm_events {
 
 /* The sandbox's step for each kind of thread; NULL entries: none. */
 struct vm_thread_entry {
-	struct worker_start vcpu, worker;
+	struct thread_entry vcpu, worker;
 };
 
 struct vm {

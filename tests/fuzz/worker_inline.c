@@ -29,7 +29,7 @@ struct loop *worker_loop(struct worker *worker)
 	return worker->loop;
 }
 
-int worker_start(struct worker *worker _unused_, const struct worker_start *start _unused_)
+int worker_start(struct worker *worker _unused_, const struct thread_entry *start _unused_)
 {
 	return 0;
 }

@@ -44,7 +44,7 @@ static int status_of(enum sandbox_thread kind, int (*act)(void))
 
 		setrlimit(RLIMIT_CORE, &no_core);
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-		if (sandbox_enter_thread(kind) < 0)
+		if (sandbox_enter_thread(kind, SANDBOX_DISK | SANDBOX_TAP) < 0)
 			_exit(NOT_ENTERED);
 		_exit(act());
 	}
