@@ -21,6 +21,16 @@ struct api_connection {
 	struct buffer input;
 };
 
+static int dead_error(const char *name, int code, struct error *err)
+{
+	char line[256];
+
+	runtime_why_dead(name, line, sizeof(line));
+	return error_set(err, code, EXIT_STATUS_NOT_FOUND,
+			 "%s: its process died%s%s; start it anew with utsusu run %s", name,
+			 line[0] ? ": " : "", line, name);
+}
+
 static int connect_error(const char *name, int code, struct error *err)
 {
 	switch (code) {
@@ -31,9 +41,7 @@ static int connect_error(const char *name, int code, struct error *err)
 		if (runtime_alive(name) > 0)
 			return error_set(err, code, EXIT_STATUS_FAILED,
 					 "%s: is starting or ending; try again in a moment", name);
-		return error_set(err, code, EXIT_STATUS_NOT_FOUND,
-				 "%s: its process died; start it anew with utsusu run %s", name,
-				 name);
+		return dead_error(name, code, err);
 	case -EAGAIN:
 		return error_set(err, code, EXIT_STATUS_FAILED,
 				 "%s: does not take connections; see whether its process hangs",

@@ -255,24 +255,6 @@ static int read_ready(int fd, char *text, size_t size, void (*progress)(unsigned
 	return -ETIMEDOUT;
 }
 
-/* The last line that the process left in its log, for a process that said nothing else. */
-static void last_line(int log_fd, char *ret_text, size_t size)
-{
-	char tail[512];
-	off_t end = lseek(log_fd, 0, SEEK_END);
-	off_t from = end > (off_t)sizeof(tail) - 1 ? end - (off_t)sizeof(tail) + 1 : 0;
-	size_t len = end > 0 ? (size_t)(end - from) : 0;
-	char *start;
-
-	if (!len || fd_read_at(log_fd, tail, len, (uint64_t)from) < 0)
-		len = 0;
-	while (len && tail[len - 1] == '\n')
-		len--;
-	tail[len] = '\0';
-	start = strrchr(tail, '\n');
-	snprintf(ret_text, size, "%.*s", (int)size - 1, start ? start + 1 : tail);
-}
-
 static int judge_ready(const char *name, char *text, int len, int log_fd, struct error *err)
 {
 	char line[256];
@@ -289,7 +271,7 @@ static int judge_ready(const char *name, char *text, int len, int log_fd, struct
 		return 0;
 	if (message != text && status >= EXIT_STATUS_FAILED && status <= EXIT_STATUS_GUEST)
 		return error_set(err, -ECHILD, (enum exit_status)status, "%s", message + 1);
-	last_line(log_fd, line, sizeof(line));
+	runtime_last_words(log_fd, line, sizeof(line));
 	return error_set(
 		err, -ECHILD, EXIT_STATUS_FAILED,
 		"%s: its process ended before the guest ran%s%s; try again without --detach", name,

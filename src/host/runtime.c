@@ -271,6 +271,13 @@ int runtime_alive(const char *name)
 	return r < 0 ? r : lock_is_held(dir);
 }
 
+bool runtime_is_dead(const char *name)
+{
+	_cleanup_(fd_closep) int dir = -1;
+
+	return open_vm(name, &dir) == 0 && !lock_is_held(dir);
+}
+
 bool runtime_is_taken(const char *name)
 {
 	return runtime_alive(name) > 0;
@@ -318,7 +325,9 @@ void runtime_last_words(int log_fd, char *ret_line, size_t size)
 	char *start;
 
 	if (log_fd >= 0 && fstat(log_fd, &st) == 0 && st.st_size > 0) {
-		from = (uint64_t)st.st_size > sizeof(tail) - 1 ? (uint64_t)st.st_size - sizeof(tail) + 1 : 0;
+		from = (uint64_t)st.st_size > sizeof(tail) - 1
+			       ? (uint64_t)st.st_size - sizeof(tail) + 1
+			       : 0;
 		len = (size_t)((uint64_t)st.st_size - from);
 		if (fd_read_at(log_fd, tail, len, from) < 0)
 			len = 0;

@@ -79,3 +79,5 @@ void runtime_why_dead(const char *name, char *ret_line, size_t size);
 
 /* 1 when a VM of that name lives, 0 when it is dead or there is none, negative errno. */
 int runtime_alive(const char *name);
+/* True for a VM of which only its directory is left. */
+bool runtime_is_dead(const char *name);

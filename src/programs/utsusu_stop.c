@@ -74,14 +74,29 @@ static bool wait_until_gone(const struct command_options *options, bool heard, u
 	return true;
 }
 
+/* A VM that died is not to be stopped; what it left goes. A living one keeps its name, and is told so. */
+static bool sweep_dead(const char *name)
+{
+	struct runtime_vm vm;
+
+	if (!runtime_is_dead(name) || runtime_claim(name, &vm, NULL) < 0)
+		return false;
+	runtime_release(&vm);
+	printf("%s: was dead already; what it left is removed\n", name);
+	return true;
+}
+
 int stop_vm(struct invocation *invocation)
 {
 	const struct command_options *options = &invocation->options;
 	uint64_t due_ms = now_ms() + (options->force ? 0 : options->timeout);
 	struct error err = { 0 };
 	bool heard = false, gone, forced;
-	int r = ask_stop(options, &heard, &err);
+	int r;
 
+	if (sweep_dead(options->name))
+		return EXIT_STATUS_OK;
+	r = ask_stop(options, &heard, &err);
 	/* A VM that is gone before it answers has stopped as well. */
 	if (r < 0 && r != -ECONNRESET)
 		return tell(&err);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stands in for utsusu-vm: takes the same arguments, serves the same socket, runs no guest.
 
-What it does is said by the configuration's "cmdline": dump (print the configuration), refuse, die,
+What it does is said by the configuration's "cmdline": dump (print the configuration), refuse, die, crash (once it runs),
 deaf (does not hear its power button), or nothing.
 """
 
@@ -98,6 +98,10 @@ def main():
     machine, listening, console = Machine(config), listen("socket"), listen("console")
     threading.Thread(target=serve_console, args=(console,), daemon=True).start()
     ready("0 ")
+    if behaviour == "crash":
+        print("its last words", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
     while True:
         client, _ = listening.accept()
         threading.Thread(target=machine.serve, args=(client,), daemon=True).start()

@@ -388,6 +388,16 @@ class Running(Case):
         self.start("db")
         self.assertIn(" running ", self.good("list"))
 
+    def test_the_dead_have_last_words(self):
+        self.start("doomed", "--cmdline", "crash")
+        deadline = time.monotonic() + 10
+        while "doomed               dead" not in self.good("list"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        self.bad(NOT_FOUND, "doomed: its process died: its last words; start it anew", "info", "doomed")
+        self.assertEqual(self.good("stop", "doomed"), "doomed: was dead already; what it left is removed\n")
+        self.assertEqual(self.names(), ["db"])
+
     def test_a_vm_that_hangs_is_told(self):
         pid = self.pid()
         os.kill(pid, signal.SIGSTOP)

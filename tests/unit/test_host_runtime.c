@@ -154,6 +154,31 @@ static void test_what_a_dead_vm_left_hinders_nobody(void **state _unused_)
 	runtime_release(&vm);
 }
 
+static void test_a_vm_that_failed_leaves_its_log(void **state _unused_)
+{
+	struct runtime_vm vm = claim("a");
+	struct stat st;
+	char line[64];
+	int fd;
+
+	fd = openat(vm.dir_fd, RUNTIME_LOG, O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(write(fd, "first\nlast words\n\n", 18), 18);
+	close(fd);
+	assert_int_equal(runtime_listen(&vm, RUNTIME_SOCKET, &fd), 0);
+	close(fd);
+	runtime_leave(&vm);
+	assert_true(runtime_is_dead("a"));
+	runtime_why_dead("a", line, sizeof(line));
+	assert_string_equal(line, "last words");
+	vm = claim("a");
+	assert_int_equal(fstatat(vm.dir_fd, RUNTIME_LOG, &st, 0), -1);
+	assert_false(runtime_is_dead("a"));
+	runtime_leave(&vm); /* nothing to say: nothing is left */
+	assert_false(runtime_is_dead("a"));
+	runtime_why_dead("a", line, sizeof(line));
+	assert_string_equal(line, "");
+}
+
 static void test_the_name_lives_as_long_as_any_holder(void **state _unused_)
 {
 	struct runtime_vm vm = claim("a");
@@ -249,6 +274,7 @@ int main(void)
 		TEST(test_free_names_are_counted_up),
 		TEST(test_the_dead_are_told_from_the_living),
 		TEST(test_what_a_dead_vm_left_hinders_nobody),
+		TEST(test_a_vm_that_failed_leaves_its_log),
 		TEST(test_the_name_lives_as_long_as_any_holder),
 		TEST(test_sockets_work_below_long_paths),
 		TEST(test_no_vm_and_no_directory),
