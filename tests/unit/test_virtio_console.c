@@ -236,6 +236,36 @@ static void input_waits_for_buffers(void **state)
 	assert_input(rig, 0, "early");
 }
 
+/* The driver is asked to tell of the buffer that the rest waits for. */
+static void rest_of_input_waits_for_the_next_buffer(void **state)
+{
+	struct rig *rig = *state;
+
+	offer(rig, 0, 4);
+	assert_int_equal(type(&rig->world, "abcdefg", 7), 7);
+	assert_input(rig, 0, "abcd");
+	usleep(10000);
+	offer(rig, 4, 64);
+	assert_input(rig, 4, "efg");
+}
+
+/* Buffers for input that nobody has typed are no reason to wake the device. */
+static void no_input_needs_no_kicks(void **state)
+{
+	struct rig *rig = *state;
+	const uint16_t *flags;
+
+	assert_int_equal(vdriver_setup(rig->m, VIRTIO_ID_CONSOLE, 0, &rig->driver, rig->queues, 2),
+			 0);
+	flags = vmachine_at(rig->m, rig->queues[RECEIVE].used, 2);
+	for (unsigned int i = 0; i < SOON && !__atomic_load_n(flags, __ATOMIC_RELAXED); i++)
+		usleep(1000);
+	assert_int_equal(__atomic_load_n(flags, __ATOMIC_RELAXED), 1);
+	offer(rig, 0, 64);
+	assert_int_equal(type(&rig->world, "now", 3), 3);
+	assert_input(rig, 0, "now");
+}
+
 static void input_waits_for_the_driver(void **state)
 {
 	struct rig *rig = *state;
@@ -303,6 +333,19 @@ static void reader_that_does_not_read_loses_output(void **state)
 	print(rig, "x");
 	assert_true(wait_for_count(&rig->world.blocked, 4, SOON));
 	assert_int_equal(vqueue_wait(&rig->queues[TRANSMIT], 20, NULL, NULL), 0);
+}
+
+/* Nobody tells of room that never comes: time alone ends the wait. */
+static void patience_ends_by_itself(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->world.room = 0;
+	print(rig, "lost");
+	assert_true(wait_for_count(&rig->world.blocked, 1, SOON));
+	assert_int_equal(vqueue_wait(&rig->queues[TRANSMIT], 20, NULL, NULL), 0);
+	pass_time(rig, NSEC_PER_SEC);
+	assert_printed(rig);
 }
 
 static void reset_while_the_stream_is_full(void **state)
@@ -411,10 +454,13 @@ int main(void)
 		WORKING(long_output_is_cut_into_pieces),
 		WORKING(input_fills_offered_buffers),
 		WORKING(input_waits_for_buffers),
+		WORKING(rest_of_input_waits_for_the_next_buffer),
+		FRESH(no_input_needs_no_kicks),
 		FRESH(input_waits_for_the_driver),
 		WORKING(input_is_bounded),
 		WORKING(full_stream_holds_output),
 		WORKING(reader_that_does_not_read_loses_output),
+		WORKING(patience_ends_by_itself),
 		WORKING(reset_while_the_stream_is_full),
 		FRESH(broken_queue_needs_a_reset),
 		WORKING(busy_console_goes_on_elsewhere),
