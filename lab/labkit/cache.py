@@ -22,10 +22,14 @@ def key_of(inputs):
 
 @contextlib.contextmanager
 def locked(path):
-    """Holds the lock of that name; its holder's death releases it."""
-    with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """Holds the lock of that name, whose holder may unlink it; its holder's death releases it."""
+    while True:
+        with open(path, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+                continue
+            yield
+            return
 
 
 def lookup(name, inputs):

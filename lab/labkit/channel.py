@@ -46,6 +46,7 @@ class Port:
         self._socket = socket.socket(socket.AF_UNIX)
         self._buffer = bytearray()
         self._sending = threading.Lock()
+        self._said_bye = False
         try:
             self._socket.connect(self._path)
             self._greet()
@@ -97,7 +98,14 @@ class Port:
 
     def send(self, data):
         with self._sending:
-            self._socket.sendall(data)
+            if not self._said_bye:
+                self._socket.sendall(data)
+
+    def bye(self):
+        """The last that is sent: input that the command did not wait for stays here."""
+        with self._sending:
+            self._socket.sendall(frame(BYE))
+            self._said_bye = True
 
     def frames(self):
         """Yields (kind, payload); ends when the machine goes away."""
@@ -162,7 +170,8 @@ class Process:
         for kind, payload in self._port.frames():
             if kind == EXIT:
                 self.returncode = os.waitstatus_to_exitcode(struct.unpack("<I", payload)[0])
-                self._say(BYE)
+                with contextlib.suppress(OSError):
+                    self._port.bye()
             elif kind == BYE:
                 self._port.finished()
                 break

@@ -3,6 +3,7 @@
 
 import json
 import os
+import secrets
 import shutil
 
 from . import cache, guests, paths, process
@@ -23,7 +24,7 @@ class Lab:
         unknown = set(options) - set(DEFAULTS)
         if unknown:
             raise LabError(f"option {unknown.pop()}", "a lab has no such option")
-        self.name = name or f"{paths.default_lab_name()}-{os.getpid()}"
+        self.name = name or f"{paths.default_lab_name()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.bound = bound
         self.folder = paths.labs_directory() / self.name
         self.options = {**DEFAULTS, **options}
@@ -74,8 +75,11 @@ class Lab:
     def guest_disks():
         return list(guests.disks_built())
 
+    def _lock_path(self):
+        return paths.labs_directory() / f".{self.name}.lock"
+
     def lock(self):
-        return cache.locked(paths.labs_directory() / f".{self.name}.lock")
+        return cache.locked(self._lock_path())
 
     def status(self):
         return {"name": self.name, "bound": self.bound, "options": self.options,
@@ -115,6 +119,7 @@ class Lab:
                 machine.kill()
         self.wires.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock_path().unlink(missing_ok=True)
 
     def __enter__(self):
         return self.up()

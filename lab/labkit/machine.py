@@ -249,7 +249,8 @@ class Machine:
             with self.qmp() as control:
                 control.execute("stop")
         else:
-            self._signal(signal.SIGSTOP, wait=False)
+            self._must_run()
+            process.stop(self._emulator())
 
     def thaw(self):
         self._signal(signal.SIGCONT, wait=False)
@@ -257,9 +258,12 @@ class Machine:
             if control.execute("query-status")["status"] == "paused":
                 control.execute("cont")
 
-    def _signal(self, number, wait=True):
+    def _must_run(self):
         if not self.alive():
-            raise LabError(f"machine {self.name}", "it is off", "'lab up' starts it again")
+            raise LabError(f"machine {self.name}", "it is off", "'lab up' starts it")
+
+    def _signal(self, number, wait=True):
+        self._must_run()
         process.kill(self._emulator(), number, wait)
 
     def qmp(self):
@@ -271,8 +275,7 @@ class Machine:
         """Starts a command and returns its Process, which can be written to and waited for."""
         if isinstance(arguments, str):
             arguments = ["sh", "-c", arguments]
-        if not self.alive():
-            raise LabError(f"machine {self.name}", "it is off", "'lab up' starts it")
+        self._must_run()
         variables = {"UTSUSU_BUILD": str(paths.build_directory()),
                      "UTSUSU_CACHE": str(paths.cache_directory()), **(env or {})}
         return Process(self.folder, arguments, tty=tty, cwd=cwd or paths.TREE, env=variables,

@@ -56,6 +56,14 @@ def kill(who, number=signal.SIGKILL, wait=True):
         time.sleep(0.005)
 
 
+def stop(who, timeout=10):
+    """Stops it, and waits until all of it stands."""
+    os.kill(who["pid"], signal.SIGSTOP)
+    deadline = time.monotonic() + timeout
+    while alive(who) and not stopped(who) and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
 def start(command, log, bound):
     """Starts a process of a lab. With bound it dies with the thread that started it."""
     starter = os.getpid()

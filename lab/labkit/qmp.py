@@ -13,12 +13,13 @@ class Qmp:
         self._socket.settimeout(timeout)
         try:
             self._socket.connect(str(path))
+            self._lines = self._socket.makefile("r")
+            self._lines.readline()
+            self.execute("qmp_capabilities")
         except OSError as error:
+            self._socket.close()
             raise LabError("emulator", f"its control socket does not answer ({error})",
                            "see 'lab status'")
-        self._lines = self._socket.makefile("r")
-        self._lines.readline()
-        self.execute("qmp_capabilities")
 
     def __enter__(self):
         return self

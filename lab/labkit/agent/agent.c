@@ -88,7 +88,8 @@ struct session {
 	int out; /* its output; the terminal's master with EXEC_TTY */
 	int err; /* -1 with EXEC_TTY */
 	bool tty;
-	bool over; /* the client said BYE or left */
+	bool greeted; /* a HELLO came, and frames are in step since */
+	bool over;    /* the client said BYE or left */
 	size_t have;
 	size_t fed; /* bytes of the STDIN frame in front that the command has taken */
 	uint8_t data[FRAME_MAX + sizeof(struct frame_head)];
@@ -456,12 +457,31 @@ static bool session_frame(struct session *s, uint8_t type, uint8_t *payload, siz
 		s->over = true;
 		return true;
 	default:
-		s->over = true;
 		return true;
 	}
 }
 
-/* Handles the whole frames in the buffer; stops at one that has to wait. */
+static void session_out_of_step(struct session *s)
+{
+	s->greeted = false;
+	s->fed = 0;
+}
+
+/* How many bytes to pass over until a HELLO starts, or could once more has come. */
+static size_t find_hello(const uint8_t *data, size_t size)
+{
+	static const uint8_t hello[sizeof(struct frame_head)] = { FRAME_HELLO, [4] = TOKEN_SIZE };
+	size_t at = 0;
+
+	while (at + sizeof(hello) <= size && memcmp(data + at, hello, sizeof(hello)) != 0)
+		at++;
+	return at;
+}
+
+/*
+ * Handles the whole frames in the buffer; returns whether one has to wait for the command. What a
+ * client that was killed left behind may end anywhere: only a HELLO makes sense of what follows.
+ */
 static bool session_frames(struct session *s)
 {
 	size_t at = 0;
@@ -471,20 +491,23 @@ static bool session_frames(struct session *s)
 		struct frame_head head;
 		size_t length;
 
-		if (s->data[at] == FRAME_NOTHING) {
+		if (s->greeted && s->data[at] == FRAME_NOTHING) {
 			at++;
 			continue;
 		}
+		if (!s->greeted)
+			at += find_hello(s->data + at, s->have - at);
 		if (s->have - at < sizeof(head))
 			break;
 		memcpy(&head, s->data + at, sizeof(head));
 		length = le32toh(head.length);
-		if (length > FRAME_MAX) {
-			s->over = true;
-			break;
+		if (length > FRAME_MAX || head.type > FRAME_BYE) {
+			session_out_of_step(s);
+			continue;
 		}
 		if (s->have - at < sizeof(head) + length)
 			break;
+		s->greeted = true;
 		waiting = !session_frame(s, head.type, s->data + at + sizeof(head), length);
 		if (!waiting)
 			at += sizeof(head) + length;
@@ -508,8 +531,7 @@ static void session_receive(struct session *s)
 static void session_run(struct session *s)
 {
 	s->over = false;
-	s->have = 0;
-	s->fed = 0;
+	session_out_of_step(s);
 	while (!s->over) {
 		bool waiting = session_frames(s);
 		struct pollfd fds[] = {

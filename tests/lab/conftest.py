@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests over the lab's machines share.
+
+A test that takes `machine` gets a machine that other tests use too: it must leave it as it found
+it, and fails when it leaves a process of utsusu behind. A test that cuts power or wires makes a
+Lab of its own, or takes `pair` and mends what it broke.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "lab"))
+sys.dont_write_bytecode = True
+
+from labkit import Lab  # noqa: E402
+from labkit.paths import build_directory  # noqa: E402
+
+LEFT = r"""for one in /proc/[0-9]*; do
+	read -r name <$one/comm && case $name in utsusu*)
+		echo "${one#/proc/} $name $(tr '\0' ' ' <$one/cmdline)"; kill -9 "${one#/proc/}" ;;
+	esac
+done 2>/dev/null; true"""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the slow tests as well")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; runs with --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="slow: runs with --long"))
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("no qemu-system-x86_64: scripts/dependencies lab")
+
+
+@pytest.fixture(scope="session")
+def lab_of_one(emulator):
+    with Lab(machines=1) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def lab_of_two(emulator):
+    with Lab(machines=2, share_disk=64 << 20) as lab:
+        yield lab
+
+
+def _tidy(machine):
+    """Says what a test left in the machine, and ends it."""
+    if not machine.alive():
+        machine.start()
+        return "the machine was off"
+    machine.thaw()
+    return machine.run(LEFT).text.strip()
+
+
+@pytest.fixture
+def machine(lab_of_one):
+    """A running machine."""
+    one = lab_of_one["A"]
+    if not one.alive():
+        one.start()
+    yield one
+    left = _tidy(one)
+    assert not left, f"left in the machine: {left}"
+
+
+@pytest.fixture
+def pair(lab_of_two):
+    """A lab of two running machines with a whole wire and a shared disk."""
+    lab_of_two.up()
+    yield lab_of_two
+    left = [_tidy(one) for one in lab_of_two.machines.values()]
+    assert not any(left), f"left in the machines: {left}"
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """The folder of the fresh build's programs; the same path holds in the machines."""
+    path = build_directory() / "src/programs"
+    if not (path / "utsusu").exists():
+        pytest.fail(f"{path}/utsusu is not built: ninja -C {build_directory()}")
+    return path
