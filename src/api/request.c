@@ -61,6 +61,11 @@ static const struct schema_row measure_rows[] = {
 	  .offset = offsetof(struct api_line, request.touched),
 	  .value = "true",
 	  .help = "save only devices that were touched since the checkpoint before" },
+	{ .key = "dirty",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.dirty),
+	  .value = "true",
+	  .help = "log the guest's writes meanwhile, and collect them in each checkpoint" },
 };
 
 static const struct schema plain_schema = { plain_rows, ARRAY_SIZE(plain_rows),

@@ -35,6 +35,7 @@ struct api_request {
 	uint64_t timeout;		 /* STOP: milliseconds until force */
 	bool force;			 /* STOP: at once */
 	uint32_t rounds;		 /* MEASURE: checkpoints */
+	bool dirty;			 /* MEASURE: with the dirty log */
 	bool touched;			 /* MEASURE: only what was touched */
 };
 

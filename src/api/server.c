@@ -193,15 +193,21 @@ static json_t *series_json(const struct measure_series *series)
 static int do_measure(struct api_client *client, const struct api_request *request,
 		      json_t **ret_reply, struct error *err)
 {
+	const struct measure_request measure = {
+		.rounds = request->rounds,
+		.scope = request->touched ? VM_SAVE_TOUCHED : VM_SAVE_ALL,
+		.dirty = request->dirty,
+	};
 	struct measure_result result;
-	int r = client->server->ops->measure(client->server->vm, request->rounds, request->touched,
-					     &result, err);
+	int r = client->server->ops->measure(client->server->vm, &measure, &result, err);
 
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:b, s:o, s:o, s:I}", "ok", 1, "barrier",
+	*ret_reply = json_pack("{s:b, s:o, s:o, s:o, s:I, s:I}", "ok", 1, "barrier",
 			       series_json(&result.barrier), "state", series_json(&result.state),
-			       "state_bytes", (json_int_t)result.state_bytes);
+			       "collect", series_json(&result.collect), "dirty_pages",
+			       (json_int_t)result.dirty_pages, "state_bytes",
+			       (json_int_t)result.state_bytes);
 	return 0;
 }
 

@@ -30,7 +30,7 @@ struct api_vm_ops {
 	bool (*power_button)(void *vm); /* false: the guest does not listen to it (yet) */
 	int (*reset)(void *vm, struct error *err);
 	/* Stops and saves the running VM some times and tells what that took. */
-	int (*measure)(void *vm, unsigned int rounds, bool touched,
+	int (*measure)(void *vm, const struct measure_request *request,
 		       struct measure_result *ret_result, struct error *err);
 	/* Asks for the end, which comes after the present turn of the loop. */
 	void (*force_stop)(void *vm);

@@ -23,6 +23,11 @@ void dirty_bitmap_release(struct dirty_bitmap *bitmap)
 	*bitmap = (struct dirty_bitmap){ 0 };
 }
 
+void dirty_bitmap_clear(struct dirty_bitmap *bitmap)
+{
+	memset(bitmap->words, 0, n_words(bitmap) * sizeof(uint64_t));
+}
+
 uint64_t dirty_bitmap_count(const struct dirty_bitmap *bitmap)
 {
 	uint64_t count = 0;

@@ -26,6 +26,7 @@ struct dirty_bitmap {
 
 _must_check_ int dirty_bitmap_init(struct dirty_bitmap *bitmap, const struct memory *memory);
 void dirty_bitmap_release(struct dirty_bitmap *bitmap);
+void dirty_bitmap_clear(struct dirty_bitmap *bitmap);
 uint64_t dirty_bitmap_count(const struct dirty_bitmap *bitmap);
 
 /* Chooses the back end; before the first vCPU is made. `ring_entries` (a power of two) counts for the

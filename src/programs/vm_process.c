@@ -91,13 +91,12 @@ static void op_force_stop(void *ctx)
 	loop_timer_arm(process->loop, &process->force, 0);
 }
 
-static int op_measure(void *ctx, unsigned int rounds, bool touched,
+static int op_measure(void *ctx, const struct measure_request *request,
 		      struct measure_result *ret_result, struct error *err)
 {
 	struct vm_process *process = ctx;
 
-	return vm_measure_checkpoint(process->vm, rounds,
-				     touched ? VM_SAVE_TOUCHED : VM_SAVE_ALL, ret_result, err);
+	return vm_measure_checkpoint(process->vm, request, ret_result, err);
 }
 
 const struct api_vm_ops vm_process_ops = {
