@@ -6,6 +6,7 @@ it, and fails when it leaves a process of utsusu behind. A test that cuts power 
 Lab of its own, or takes `pair` and mends what it broke.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--long"):
+    if not (config.getoption("--long") or os.environ.get("UTSUSU_TEST_LONG")):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="slow: runs with --long"))
@@ -86,6 +87,23 @@ def pair(lab_of_two):
     yield lab_of_two
     left = [_tidy(one) for one in lab_of_two.machines.values()]
     assert not any(left), f"left in the machines: {left}"
+
+
+@pytest.fixture(scope="session")
+def host_of_all(emulator, programs):
+    """A machine of 4 GiB with the fresh build copied into it, as a place of VMs (vms.py)."""
+    from vms import Host
+    with Lab(machines=1, memory=4096) as lab:
+        yield Host(lab["A"])
+
+
+@pytest.fixture
+def host(host_of_all):
+    yield host_of_all
+    host_of_all.end_all()
+    left = host_of_all.leftovers()
+    host_of_all.sweep()
+    assert not left, f"left in the machine: {left}"
 
 
 @pytest.fixture(scope="session")
