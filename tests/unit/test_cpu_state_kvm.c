@@ -150,24 +150,27 @@ static void test_tsc_goes_on_after_the_stop(void **unused _unused_)
 {
 	struct machine machine;
 	struct vcpu_state *state = malloc(sizeof(*state)), *again = malloc(sizeof(*again));
-	struct vcpu_moment moment = vcpu_moment_now(), later;
+	struct vcpu_moment moment, later;
 	struct error err = { 0 };
-	uint64_t expected;
+	bool possible;
 
 	machine_start(&machine);
-	if (!keeps_offset(&machine))
-		skip();
-	moment = vcpu_moment_now();
-	assert_int_equal(vcpu_state_get(&machine.layout, machine.vcpu, &moment, state), 0);
-	later = vcpu_moment_now();
-	later.stopped_ns = 5000000;
-	expected = state->tsc + 5 * (uint64_t)state->tsc_khz;
-	assert_int_equal(vcpu_state_set(&machine.layout, machine.vcpu, &later, state, &err), 0);
-	assert_int_equal(vcpu_state_get(&machine.layout, machine.vcpu, &later, again), 0);
-	assert_int_equal(again->tsc, expected);
+	possible = keeps_offset(&machine);
+	if (possible) {
+		moment = vcpu_moment_now();
+		assert_int_equal(vcpu_state_get(&machine.layout, machine.vcpu, &moment, state), 0);
+		later = vcpu_moment_now();
+		later.stopped_ns = 5000000;
+		assert_int_equal(vcpu_state_set(&machine.layout, machine.vcpu, &later, state, &err),
+				 0);
+		assert_int_equal(vcpu_state_get(&machine.layout, machine.vcpu, &later, again), 0);
+		assert_int_equal(again->tsc, state->tsc + 5 * (uint64_t)state->tsc_khz);
+	}
 	machine_end(&machine);
 	free(state);
 	free(again);
+	if (!possible)
+		skip();
 }
 
 int main(void)
