@@ -110,7 +110,9 @@ const struct command commands[] = {
 	{ .name = "list",
 	  .arguments = "",
 	  .summary = "show the VMs of this user on this machine",
-	  .about = "A VM whose process died is shown as dead until its name is used again.\n",
+	  .about =
+		  "A VM that failed is shown as dead until its name is used again or it is stopped; one "
+		  "that does not answer as silent.\n",
 	  .options = &json_schema,
 	  .run = list_vms },
 	{ .name = "info",

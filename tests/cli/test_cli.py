@@ -197,6 +197,29 @@ class Check(Case):
                  "--disk", "path=" + disk, "--disk", "path=" + disk + "2,readonly")
 
 
+class Documents(Case):
+    DOCUMENT = os.path.join(HERE, "..", "..", "docs", "getting-started.md")
+
+    def setUp(self):
+        super().setUp()
+        with open(self.DOCUMENT, encoding="utf-8") as file:
+            self.text = file.read()
+
+    def test_the_example_file_is_understood(self):
+        for example in re.findall(r"```json\n(.*?)```", self.text, re.DOTALL):
+            path = self.file("vm.json", example.encode())
+            answer = json.loads(self.utsusu("run", "--check", "--json", "--config", path).stdout)
+            self.assertEqual([problem for problem in answer["problems"] if problem["status"] == USAGE], [])
+
+    def test_options_and_commands_exist(self):
+        known = "".join(self.good(*words) for words in (
+            ["help"], *(["help", name] for name in ("run", "stop", "list", "cpu-baseline"))))
+        for option in set(re.findall(r"`(--[a-z]+)", self.text)):
+            self.assertIn(option, known)
+        for command in set(re.findall(r"utsusu ([a-z-]+)", self.text)) - {"directory"}:
+            self.assertRegex(known, rf"(?m)^(  |utsusu ){command}\b")
+
+
 class Help(Case):
     def test_every_command_explains_itself(self):
         overview = self.good("help")
