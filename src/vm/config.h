@@ -66,7 +66,8 @@ struct vm_config {
 	bool detach;  /* return once the guest runs */
 };
 
-#define VM_CONFIG_DEVICES 28 /* disks and networks together: PCI slots left by our own functions   \
+#define VM_CONFIG_DEVICES                                                                          \
+	28 /* disks and networks together: PCI slots left by our own functions   \
 			      */
 
 void vm_config_init(struct vm_config *config); /* the defaults */
