@@ -62,7 +62,8 @@ struct virtio_ops {
 
 	/* The workers' threads run (worker_call reaches them); no queue is started yet. */
 	int (*start)(struct virtio_device *vdev, struct error *err);
-	/* Every queue is idle; the workers' threads still run, and end right after. */
+	/* Every queue is idle; the workers' threads still run, and end right after. The device's stop waits for
+	 * that: it is never called while the barrier is held, nor from a worker. */
 	void (*stop)(struct virtio_device *vdev);
 	/* The state was replaced; before queues start. Judge the device's own part against what the host has. */
 	int (*after_load)(struct virtio_device *vdev, struct error *err);
