@@ -58,7 +58,7 @@ class _Started:
     """A command that runs here; like the lab's Process, as far as the story needs it."""
 
     def __init__(self, command):
-        self.stdout = bytearray()
+        self.stdout, self.stderr = bytearray(), bytearray()     # the second's words are in the first
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=subprocess.STDOUT)
         threading.Thread(target=self._read, daemon=True).start()
@@ -125,6 +125,8 @@ class Console:
                 if text in line:
                     return
             if not self._started.running() and self._seen >= len(lines) - 1:
-                raise RuntimeError(f"the VM ended before '{text}'")
+                break
             time.sleep(0.02)
-        raise RuntimeError(f"no '{text}' within {timeout} s")
+        last = bytes(self._started.stdout[-500:] + self._started.stderr[-500:])
+        raise RuntimeError(f"the VM {'did not come to' if self._started.running() else 'ended before'}"
+                           f" '{text}'; its last words:\n{last.decode(errors='replace')}")
