@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -93,18 +95,21 @@ static bool pass_output(int console)
 }
 
 /* Input that ends (a file, a closed pipe) does not detach: the output may still be wanted. */
-static enum relay_end relay(int console)
+static enum relay_end relay(int console, int signals)
 {
 	struct pollfd fds[] = {
 		{ .fd = console, .events = POLLIN },
 		{ .fd = STDIN_FILENO, .events = POLLIN },
+		{ .fd = signals, .events = POLLIN },
 	};
 
 	for (;;) {
 		int input = 1;
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
 			return RELAY_CLOSED;
+		if (fds[2].revents)
+			return RELAY_DETACHED;
 		if (fds[0].revents && !pass_output(console))
 			return RELAY_CLOSED;
 		if (fds[1].revents)
@@ -114,6 +119,20 @@ static enum relay_end relay(int console)
 		if (input == 0)
 			fds[1].fd = -1;
 	}
+}
+
+/* Signals that would end us come as a descriptor: the terminal must get its settings back first. */
+static int open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static bool make_raw(struct termios *ret_saved)
@@ -131,6 +150,7 @@ int attach_console(struct invocation *invocation)
 {
 	const char *name = invocation->options.name;
 	_cleanup_(fd_closep) int console = -1;
+	_cleanup_(fd_closep) int signals = open_signals();
 	struct error err = { 0 };
 	struct termios saved;
 	enum relay_end end;
@@ -140,7 +160,7 @@ int attach_console(struct invocation *invocation)
 		return tell(&err);
 	fprintf(stderr, "%s: attached; Ctrl-] detaches\n", name);
 	raw = make_raw(&saved);
-	end = relay(console);
+	end = relay(console, signals);
 	if (raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 	fprintf(stderr,

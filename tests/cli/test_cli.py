@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -448,6 +449,22 @@ class Running(Case):
         until(b"ABC\x03")
         os.write(terminal, b"\x1d")
         until(b"detached; the VM goes on")
+        signal.alarm(0)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        os.close(terminal)
+
+    def test_a_console_that_is_ended_gives_the_terminal_back(self):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(self.program, ["utsusu", "console", "db"], self.environment)
+        before, seen = termios.tcgetattr(terminal), b""
+        signal.alarm(20)
+        while b"login: " not in seen:
+            seen += os.read(terminal, 1000)
+        os.kill(pid, signal.SIGTERM)
+        while b"detached" not in seen:
+            seen += os.read(terminal, 1000)
+        self.assertEqual(termios.tcgetattr(terminal), before)
         signal.alarm(0)
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
         os.close(terminal)
