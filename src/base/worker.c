@@ -21,6 +21,7 @@ struct worker {
 	struct quiesce *quiesce;
 	struct quiesce_member member;
 	struct loop_watch wakeup;
+	struct list pauses; /* its thread only */
 	pthread_t thread;
 	bool started;
 	bool ending; /* atomic */
@@ -54,13 +55,43 @@ static void wakeup_ready(struct loop_watch *watch, uint32_t events _unused_)
 	fd_clear_event(watch->fd);
 }
 
+void worker_add_pause(struct worker *worker, struct worker_pause *pause)
+{
+	list_append(&worker->pauses, &pause->link);
+}
+
+void worker_remove_pause(struct worker_pause *pause)
+{
+	list_remove(&pause->link);
+}
+
+/* Parks when the barrier asks for it, with all that works for the worker elsewhere. */
+static void park_if_asked(struct worker *worker)
+{
+	struct list *item, *next;
+
+	if (!quiesce_requested(worker->quiesce))
+		return;
+	list_for_each(item, next, &worker->pauses) {
+		struct worker_pause *pause = container_of(item, struct worker_pause, link);
+
+		pause->park(pause);
+	}
+	quiesce_point(worker->quiesce, &worker->member);
+	list_for_each(item, next, &worker->pauses) {
+		struct worker_pause *pause = container_of(item, struct worker_pause, link);
+
+		pause->unpark(pause);
+	}
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
 	quiesce_join(worker->quiesce, &worker->member);
 	while (!__atomic_load_n(&worker->ending, __ATOMIC_ACQUIRE)) {
-		quiesce_point(worker->quiesce, &worker->member);
+		park_if_asked(worker);
 		run_job(worker);
 		if (loop_turn(worker->loop, -1) < 0)
 			break;
@@ -78,6 +109,7 @@ struct worker *worker_new(const char *name, const struct clock *clock, struct qu
 	snprintf(worker->name, sizeof(worker->name), "%s", name);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_cond_init(&worker->changed, NULL);
+	list_init(&worker->pauses);
 	worker->quiesce = quiesce;
 	worker->member = (struct quiesce_member){
 		.kind = QUIESCE_WORKER,

@@ -7,6 +7,7 @@
  * Everything registered on a worker's loop runs on that thread only.
  */
 
+#include "base/list.h"
 #include "base/loop.h"
 #include "base/quiesce.h"
 #include "base/thread.h"
@@ -24,6 +25,19 @@ _must_check_ int worker_start(struct worker *worker, const struct thread_entry *
 /* Runs fn(arg) on the worker's thread between two turns and waits for it; on a worker not started (or
  * the worker's own thread) it runs at once. Not from a holder of the barrier: the worker is parked. */
 void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
+
+/*
+ * Writers of guest memory that work for the worker outside its thread (the kernel's vhost) stand still with
+ * it: `park` stops them before the worker parks at the barrier, `unpark` lets them go on afterwards. Embedded
+ * by the caller; added, removed and called on the worker's thread.
+ */
+struct worker_pause {
+	struct list link;
+	void (*park)(struct worker_pause *pause);
+	void (*unpark)(struct worker_pause *pause);
+};
+void worker_add_pause(struct worker *worker, struct worker_pause *pause);
+void worker_remove_pause(struct worker_pause *pause); /* harmless when not added, but initialised */
 
 /* Ends the thread after its present turn, joins it, frees. NULL is accepted. */
 void worker_free(struct worker *worker);

@@ -5,9 +5,9 @@
  * vhost-net: the kernel moves frames between the guest's rings and a tap by itself. It reaches the RAM that
  * its memory table names, and nothing else.
  *
- * What it costs, and who therefore refuses it: its thread is no member of the quiesce barrier, its writes
- * are in no dirty log of ours (VHOST_F_LOG_ALL is never negotiated), and no filter or tap sees its frames.
- * A device is stopped before its state is read; then every ring's position is exact.
+ * What it costs, and who therefore refuses it: its writes are in no dirty log of ours (VHOST_F_LOG_ALL is
+ * never negotiated), and no filter sees its frames. Its thread is no member of the quiesce barrier: who
+ * owns a ring takes it back (vhost_ring_stop) before the barrier is reached, and its position is exact then.
  */
 
 #include "base/error.h"

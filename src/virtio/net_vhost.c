@@ -10,118 +10,140 @@
 
 /*
  * The two data queues in the kernel's hands. A queue goes to the kernel when it starts and comes back when
- * it stops: its state is then exact. In between kicks go to the kernel (the doorbell's eventfd is its own),
- * and its calls come here by an eventfd and leave as MSI-X messages.
+ * it stops or the barrier is held: its state is then exact, and nobody writes guest memory. In between
+ * kicks go to the kernel (the doorbell's eventfd is its own), and its calls come here by an eventfd and
+ * leave as MSI-X messages.
  */
+struct vhost_queue {
+	struct net_vhost *vhost;
+	unsigned int index;
+	struct virtio_vq *vq; /* while attached */
+	struct loop_watch call;
+	struct worker_pause pause;
+	bool running; /* the kernel works on it */
+	bool paused;  /* it does again after the barrier */
+};
+
 struct net_vhost {
 	struct virtio_net *vn;
 	int fd;	    /* /dev/vhost-net, borrowed */
 	int tap_fd; /* borrowed */
 	uint64_t features;
-	struct {
-		struct loop_watch call;
-		struct virtio_vq *vq;
-		bool running;
-	} rings[2];
+	struct vhost_queue queues[2];
 };
 
 /* What must also hold for the kernel; the others are between the driver and us. */
 #define KERNEL_FEATURES                                                                            \
 	(VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1 | NET_F_MRG_RXBUF)
 
-static void call_ready(struct net_vhost *vhost, unsigned int index)
+static void call_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
-	struct virtio_device *vdev = &vhost->vn->vdev;
-	uint16_t vector = __atomic_load_n(&vdev->state->queues[index].msix_vector,
+	struct vhost_queue *q = container_of(watch, struct vhost_queue, call);
+	struct virtio_device *vdev = &q->vhost->vn->vdev;
+	uint16_t vector = __atomic_load_n(&vdev->state->queues[q->index].msix_vector,
 					  __ATOMIC_RELAXED);
 
-	fd_clear_event(vhost->rings[index].call.fd);
+	fd_clear_event(watch->fd);
 	device_touch(&vdev->device);
 	if (vector != VIRTIO_NO_VECTOR)
 		pci_msix_notify(&vdev->pci, vector);
 }
 
-static void rx_call_ready(struct loop_watch *watch, uint32_t events _unused_)
+static int hand_over(struct vhost_queue *q)
 {
-	call_ready(container_of(watch, struct net_vhost, rings[0].call), 0);
-}
-
-static void tx_call_ready(struct loop_watch *watch, uint32_t events _unused_)
-{
-	call_ready(container_of(watch, struct net_vhost, rings[1].call), 1);
-}
-
-static int hand_over(struct net_vhost *vhost, struct virtio_vq *vq)
-{
-	struct virtio_queue *queue = &vq->queue;
+	struct net_vhost *vhost = q->vhost;
+	struct virtio_queue *queue = &q->vq->queue;
 	struct vhost_ring ring = {
-		.index = vq->index,
+		.index = q->index,
 		.size = queue->size,
 		.next_avail = queue->state->next_avail,
 		.desc = queue->desc,
 		.avail = queue->avail,
 		.used = queue->used,
-		.kick = vq->kick.fd,
-		.call = vhost->rings[vq->index].call.fd,
+		.kick = q->vq->kick.fd,
+		.call = q->call.fd,
 	};
 	uint64_t features = vhost->vn->state.virtio.driver_features & KERNEL_FEATURES;
-	bool first = !vhost->rings[!vq->index].running;
-	int r = first ? vhost_prepare(vhost->fd, features, vq->vdev->memory) : 0;
+	bool first = !vhost->queues[!q->index].running;
+	int r = first ? vhost_prepare(vhost->fd, features, vhost->vn->vdev.memory) : 0;
 
-	return r == 0 ? vhost_ring_start(vhost->fd, &ring, vhost->tap_fd) : r;
+	if (r == 0)
+		r = vhost_ring_start(vhost->fd, &ring, vhost->tap_fd);
+	q->running = r == 0;
+	return r;
+}
+
+/* The kernel's positions into the state. The used index is what the kernel wrote to the ring. */
+static void take_back(struct vhost_queue *q)
+{
+	struct virtio_queue_state *state = q->vq->queue.state;
+	uint16_t next_avail;
+
+	if (!q->running)
+		return;
+	q->running = false;
+	/* Refused only for a descriptor that is none: then nothing runs either. */
+	if (vhost_ring_stop(q->vhost->fd, q->index, &next_avail) < 0)
+		return;
+	state->next_avail = next_avail;
+	state->next_used = (uint16_t)le_load((char *)q->vq->queue.used + 2, 2);
+	state->signalled_valid = 0;
+	memory_mark_dirty(q->vhost->vn->vdev.memory, q->vq->queue.used_at,
+			  4 + 8u * q->vq->queue.size + 2);
+}
+
+static void vhost_park(struct worker_pause *pause)
+{
+	struct vhost_queue *q = container_of(pause, struct vhost_queue, pause);
+
+	q->paused = q->running;
+	take_back(q);
+}
+
+/* A state that was loaded meanwhile has stopped the queue; its new life begins by itself. */
+static void vhost_unpark(struct worker_pause *pause)
+{
+	struct vhost_queue *q = container_of(pause, struct vhost_queue, pause);
+
+	if (!q->paused || !q->vq->queue.started)
+		return;
+	if (hand_over(q) < 0)
+		virtio_device_broken(&q->vhost->vn->vdev);
+	else
+		virtio_queue_again(q->vq); /* kicks that came while nobody listened */
 }
 
 static int vhost_started(struct virtio_vq *vq)
 {
-	struct net_vhost *vhost = virtio_net_of(vq->vdev)->vhost;
+	struct vhost_queue *q = &virtio_net_of(vq->vdev)->vhost->queues[vq->index];
 	struct loop *loop = worker_loop(vq->worker);
 	int r = 0;
 
-	vhost->rings[vq->index].vq = vq;
+	q->vq = vq;
+	q->paused = false;
+	loop_remove(loop, &vq->kick);
+	worker_add_pause(vq->worker, &q->pause);
 	/* Chains in flight of a machine that worked without vhost cannot be given to the kernel. */
 	if (vq->queue.state->n_inflight)
 		return -EOPNOTSUPP;
 	if (vq->index == 0)
-		r = net_offloads_apply(vhost->vn);
+		r = net_offloads_apply(q->vhost->vn);
 	if (r == 0)
-		r = loop_add(loop, &vhost->rings[vq->index].call);
-	if (r == 0)
-		r = hand_over(vhost, vq);
-	if (r < 0)
-		return r;
-	vhost->rings[vq->index].running = true;
-	loop_remove(loop, &vq->kick);
-	return 0;
-}
-
-/* The kernel's positions into the state. The used index is what the kernel wrote to the ring. */
-static void take_back(struct net_vhost *vhost, struct virtio_vq *vq)
-{
-	struct virtio_queue_state *state = vq->queue.state;
-	uint16_t next_avail;
-
-	/* Refused only for a descriptor that is none: then nothing runs either. */
-	if (vhost_ring_stop(vhost->fd, vq->index, &next_avail) < 0)
-		return;
-	state->next_avail = next_avail;
-	state->next_used = (uint16_t)le_load((char *)vq->queue.used + 2, 2);
-	state->signalled_valid = 0;
-	memory_mark_dirty(vq->vdev->memory, vq->queue.used_at, 4 + 8u * vq->queue.size + 2);
+		r = loop_add(loop, &q->call);
+	return r == 0 ? hand_over(q) : r;
 }
 
 static void vhost_stopping(struct virtio_vq *vq)
 {
-	struct net_vhost *vhost = virtio_net_of(vq->vdev)->vhost;
+	struct vhost_queue *q = &virtio_net_of(vq->vdev)->vhost->queues[vq->index];
 	struct loop *loop = worker_loop(vq->worker);
 
-	if (vhost->rings[vq->index].running) {
-		take_back(vhost, vq);
-		vhost->rings[vq->index].running = false;
-		/* Was watched before this life, and there is room for one watch again. */
-		if (loop_add(loop, &vq->kick) < 0)
-			virtio_device_broken(vq->vdev);
-	}
-	loop_remove(loop, &vhost->rings[vq->index].call);
+	take_back(q);
+	worker_remove_pause(&q->pause);
+	loop_remove(loop, &q->call);
+	/* It was watched before this life: there is room for it. */
+	if (loop_add(loop, &vq->kick) < 0)
+		virtio_device_broken(vq->vdev);
 	virtio_queue_idle(vq);
 }
 
@@ -130,11 +152,21 @@ const struct net_role net_vhost_role = {
 	.stopping = vhost_stopping,
 };
 
-static int make_rings(struct net_vhost *vhost)
+static int make_queues(struct net_vhost *vhost)
 {
-	vhost->rings[0].call = (struct loop_watch){ fd_new_event(), EPOLLIN, rx_call_ready };
-	vhost->rings[1].call = (struct loop_watch){ fd_new_event(), EPOLLIN, tx_call_ready };
-	return MIN(0, MIN(vhost->rings[0].call.fd, vhost->rings[1].call.fd));
+	int r = 0;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		struct vhost_queue *q = &vhost->queues[i];
+
+		q->vhost = vhost;
+		q->index = i;
+		q->call = (struct loop_watch){ fd_new_event(), EPOLLIN, call_ready };
+		q->pause = (struct worker_pause){ .park = vhost_park, .unpark = vhost_unpark };
+		list_init(&q->pause.link);
+		r = MIN(r, q->call.fd);
+	}
+	return r;
 }
 
 int net_vhost_new(struct virtio_net *vn, int vhost_fd, int tap_fd, struct net_vhost **ret_vhost,
@@ -156,7 +188,7 @@ int net_vhost_new(struct virtio_net *vn, int vhost_fd, int tap_fd, struct net_vh
 	vhost->vn = vn;
 	vhost->fd = vhost_fd;
 	vhost->tap_fd = tap_fd;
-	r = make_rings(vhost);
+	r = make_queues(vhost);
 	if (r == 0)
 		r = vhost_own(vhost_fd, &vhost->features);
 	if (r < 0) {
@@ -177,7 +209,7 @@ void net_vhost_free(struct net_vhost *vhost)
 {
 	if (!vhost)
 		return;
-	fd_close(vhost->rings[0].call.fd);
-	fd_close(vhost->rings[1].call.fd);
+	fd_close(vhost->queues[0].call.fd);
+	fd_close(vhost->queues[1].call.fd);
 	free(vhost);
 }

@@ -39,6 +39,15 @@ void worker_call(struct worker *worker _unused_, void (*fn)(void *arg), void *ar
 	fn(arg);
 }
 
+/* There is no barrier to park at. */
+void worker_add_pause(struct worker *worker _unused_, struct worker_pause *pause _unused_)
+{
+}
+
+void worker_remove_pause(struct worker_pause *pause _unused_)
+{
+}
+
 void worker_free(struct worker *worker)
 {
 	if (!worker)

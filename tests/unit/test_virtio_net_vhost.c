@@ -4,6 +4,7 @@
 #include "virtio_net_rig.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <sched.h>
@@ -130,6 +131,64 @@ static void stopped_queue_has_an_exact_state(void **state)
 	fd_close(wire);
 }
 
+/* Inside the barrier the kernel writes nothing and the state is exact; afterwards frames go on. */
+static void barrier_stops_the_kernel(void **state)
+{
+	struct fixture *f = plug_tap();
+	int wire = wire_open();
+	const struct virtio_queue_state *queues = vn_of(f)->state.virtio.queues;
+	uint16_t used;
+
+	(void)state;
+	drive(f, ALL_FEATURES);
+	for (int i = 0; i < 3; i++) {
+		uint8_t frame[FRAME];
+		uint64_t at;
+
+		out(f, wire, (uint8_t)i);
+		in(f, wire, (uint8_t)i);
+		at = post(f, RX0, 2048);
+		vqueue_kick(&f->queues[RX0]);
+		quiesce_begin(&f->machine->quiesce);
+		assert_int_equal(queues[TX0].next_avail, i + 1);
+		used = queues[RX0].next_used;
+		fill_frame(frame, 0x5a);
+		assert_int_equal(send(wire, frame, FRAME, 0), FRAME);
+		usleep(20000);
+		assert_int_equal(vqueue_get(&f->queues[RX0], NULL, NULL), 0);
+		assert_int_equal(queues[RX0].next_used, used);
+		quiesce_end(&f->machine->quiesce);
+		take(f, RX0);
+		assert_int_equal(byte_at(f, at + NET_HEADER_SIZE + FRAME - 1), 0x5a);
+	}
+	unplug(f);
+	fd_close(wire);
+}
+
+/* A load ends the rings' old life at the kernel and begins a new one where the stream says. */
+static void saved_rings_go_on_after_a_load(void **state)
+{
+	struct fixture *f = plug_tap();
+	int wire = wire_open();
+	struct buffer saved;
+	struct error err = { 0 };
+
+	(void)state;
+	drive(f, ALL_FEATURES);
+	for (int i = 0; i < 10; i++)
+		out(f, wire, (uint8_t)i);
+	buffer_init(&saved, LIMIT_STATE_SECTION);
+	assert_int_equal(vdevice_save(f->machine, f->device, &saved), 0);
+	assert_int_equal(vdevice_load(f->machine, f->device, &saved, &err), 0);
+	buffer_release(&saved);
+	for (int i = 0; i < 10; i++) {
+		out(f, wire, (uint8_t)i);
+		in(f, wire, (uint8_t)i);
+	}
+	unplug(f);
+	fd_close(wire);
+}
+
 static void reset_takes_the_rings_back(void **state)
 {
 	struct fixture *f = plug_tap();
@@ -147,6 +206,16 @@ static void reset_takes_the_rings_back(void **state)
 	fd_close(wire);
 }
 
+/* The kernel's own frames on a new interface would come between ours. */
+static void quiet_ipv6(void)
+{
+	int fd = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!write(fd, "1", 1);
+	fd_close(fd);
+}
+
 /* A namespace of our own: nothing here can reach or disturb the host's network. */
 static int own_namespace(void **state)
 {
@@ -156,6 +225,7 @@ static int own_namespace(void **state)
 		print_message("skipped: needs root, /dev/net/tun and /dev/vhost-net\n");
 		exit(77);
 	}
+	quiet_ipv6();
 	return 0;
 }
 
@@ -164,6 +234,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kernel_moves_frames_both_ways),
 		cmocka_unit_test(stopped_queue_has_an_exact_state),
+		cmocka_unit_test(barrier_stops_the_kernel),
+		cmocka_unit_test(saved_rings_go_on_after_a_load),
 		cmocka_unit_test(reset_takes_the_rings_back),
 	};
 
