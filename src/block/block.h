@@ -74,6 +74,10 @@ struct block_queue_ops {
 	/* Tells the host about everything submitted since the last kick (batching). Requests may complete
 	 * inside a kick; a kick from inside `done` or `batch_end` takes effect when those have returned. */
 	void (*kick)(struct block_queue *queue);
+	/* Handles completions that have come: true when there were any. Costs no system call when there are
+	 * none. `more`: the caller looks again before its loop waits, so completions need not wake that. Not
+	 * from inside `done` or `batch_end`. */
+	bool (*poll)(struct block_queue *queue, bool more);
 	/* Closes, on the queue's thread. What is in flight is waited for as long as the host may still touch
 	 * its buffers, and is never `done`. */
 	void (*close)(struct block_queue *queue);
@@ -105,6 +109,11 @@ static inline void block_submit(struct block_queue *queue, struct block_request 
 static inline void block_kick(struct block_queue *queue)
 {
 	queue->ops->kick(queue);
+}
+
+static inline bool block_poll(struct block_queue *queue, bool more)
+{
+	return queue->ops->poll(queue, more);
 }
 
 /* For layers: the present batch of completions is over. */

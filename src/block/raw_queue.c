@@ -65,7 +65,8 @@ struct raw_queue {
 	struct loop *loop;
 	struct io_uring ring;
 	bool ring_made, enabled, dead, closing;
-	bool busy; /* inside reaping or batch_end: kicks are collected */
+	bool busy;    /* inside reaping or batch_end: kicks are collected */
+	bool polling; /* the user looks for completions: they need not wake the loop */
 	struct loop_watch watch;
 	struct loop_timer retry;
 	uint8_t *bounce; /* RAW_BOUNCE bytes, used by one slot at a time */
@@ -426,7 +427,7 @@ static bool ring_has_completions(const struct raw_queue *q)
 static void ring_signal(struct raw_queue *q, bool on)
 {
 	/* Fails only for a ring without an eventfd. */
-	(void)io_uring_cq_eventfd_toggle(&q->ring, on);
+	(void)io_uring_cq_eventfd_toggle(&q->ring, on && !q->polling);
 	/* Ours to see what the kernel added before it could see the flag. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
@@ -468,6 +469,20 @@ static void raw_kick(struct block_queue *queue)
 		ring_fail(q);
 	else
 		ring_run(q);
+}
+
+static bool raw_poll(struct block_queue *queue, bool more)
+{
+	struct raw_queue *q = container_of(queue, struct raw_queue, queue);
+
+	if (q->polling != more) {
+		q->polling = more;
+		ring_signal(q, !more);
+	}
+	if (!ring_has_completions(q))
+		return false;
+	ring_run(q);
+	return true;
 }
 
 static void ring_ready(struct loop_watch *watch, uint32_t events _unused_)
@@ -515,6 +530,7 @@ static void raw_close(struct block_queue *queue)
 static const struct block_queue_ops raw_queue_ops = {
 	.submit = raw_submit,
 	.kick = raw_kick,
+	.poll = raw_poll,
 	.close = raw_close,
 };
 

@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/*
- * The virtio block device. Each queue has a worker, a block queue on that worker's loop and a pool of
- * requests, one for each descriptor, so that nothing is allocated while the guest runs.
- *
- *   doorbell -> pop all -> block_submit each -> one block_kick
- *   completions -> push each -> one interrupt (batch_end)
- *
- * Requests in flight are state: they stand in the queue's `inflight` until they are pushed. After a load
- * they are issued again in their old order; one that overlaps an earlier one waits for it, and the
- * driver's new requests wait for all of them to be on their way.
- */
+/* The virtio block device: its configuration and its life. What its queues do is blk_queue.c. */
 
 #include "virtio/blk.h"
 
@@ -24,7 +14,6 @@
 #include "virtio/blk_internal.h"
 
 #define QUEUE_SIZE 256
-#define CHAINS_PER_TURN 256 /* then others, and the barrier, have their turn */
 
 /* Device configuration (virtio 1.2, 5.2.4). */
 struct blk_config {
@@ -56,223 +45,6 @@ _Static_assert(sizeof(struct blk_config) == 64, "virtio 1.2, 5.2.4");
 static struct virtio_blk *from_vdev(struct virtio_device *vdev)
 {
 	return container_of(vdev, struct virtio_blk, vdev);
-}
-
-static struct blk_request *request_get(struct blk_queue *q)
-{
-	struct blk_request *request = container_of(q->free.next, struct blk_request, link);
-
-	list_remove(&request->link);
-	return request;
-}
-
-static void request_put(struct blk_request *request)
-{
-	list_append(request->queue->free.next, &request->link); /* first: its memory is warm */
-}
-
-/* Gives the chain back. All of its writable bytes may have been touched: the status is the last. */
-static void request_finish(struct blk_request *request, int result)
-{
-	struct blk_queue *q = request->queue;
-
-	blk_request_answer(request, result);
-	virtio_queue_push(&q->vq->queue, &request->chain, (uint32_t)request->chain.in_len);
-	q->pushed = true;
-	request_put(request);
-}
-
-static void request_done(struct block_request *block, int result);
-static void issue_again(struct blk_queue *q);
-
-static void request_submit(struct blk_request *request)
-{
-	request->block.done = request_done;
-	request->queue->in_flight++;
-	block_submit(request->queue->block, &request->block);
-}
-
-static void request_done(struct block_request *block, int result)
-{
-	struct blk_request *request = container_of(block, struct blk_request, block);
-	struct blk_queue *q = request->queue;
-
-	q->in_flight--;
-	if (request->again)
-		list_remove(&request->link);
-	if (q->vq->queue.started) {
-		bool again = request->again;
-
-		request_finish(request, result);
-		if (again)
-			issue_again(q);
-		return;
-	}
-	/* Of an old life: guest memory is not ours any more. */
-	request_put(request);
-	if (q->stopping && !q->in_flight)
-		virtio_queue_idle(q->vq);
-}
-
-static void signal_if_pushed(struct blk_queue *q)
-{
-	if (!q->pushed)
-		return;
-	q->pushed = false;
-	virtio_queue_signal(q->vq);
-}
-
-static void blk_batch_end(struct block_queue *block)
-{
-	struct blk_queue *q = block->owner;
-
-	signal_if_pushed(q);
-	block_kick(block); /* what was issued again behind a completion */
-}
-
-/* ---- after a load ---- */
-
-static bool reads(const struct block_request *request)
-{
-	return request->op == BLOCK_READ;
-}
-
-static bool conflict(const struct block_request *a, const struct block_request *b)
-{
-	if (reads(a) && reads(b))
-		return false;
-	return a->offset < b->offset + b->len && b->offset < a->offset + a->len;
-}
-
-static bool must_wait(const struct blk_queue *q, const struct blk_request *request)
-{
-	struct list *item, *next;
-
-	list_for_each(item, next, &q->again_flying) {
-		const struct blk_request *earlier = container_of(item, struct blk_request, link);
-
-		if (conflict(&earlier->block, &request->block))
-			return true;
-	}
-	return false;
-}
-
-/* Issues in order, up to the first that must wait for an earlier one. */
-static void issue_again(struct blk_queue *q)
-{
-	while (!list_empty(&q->again_waiting)) {
-		struct blk_request *request = container_of(q->again_waiting.next,
-							   struct blk_request, link);
-
-		if (request->verdict == 0 && must_wait(q, request))
-			return;
-		list_remove(&request->link);
-		if (request->verdict) {
-			request_finish(request, request->verdict);
-			continue;
-		}
-		request->again = true;
-		list_append(&q->again_flying, &request->link);
-		request_submit(request);
-	}
-	virtio_queue_again(q->vq); /* now the driver's new ones */
-}
-
-static int fetch_again(struct blk_queue *q)
-{
-	struct virtio_queue *queue = &q->vq->queue;
-
-	for (uint32_t i = 0; i < queue->state->n_inflight; i++) {
-		struct blk_request *request = request_get(q);
-		int r = virtio_queue_refetch(queue, i, &request->chain);
-
-		list_append(&q->again_waiting, &request->link);
-		if (r == 0)
-			r = blk_request_decode(request);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int blk_started(struct virtio_vq *vq)
-{
-	struct blk_queue *q = vq->owner;
-	int r;
-
-	q->stopping = false;
-	q->pushed = false;
-	r = fetch_again(q);
-	if (r < 0)
-		return r;
-	issue_again(q);
-	block_kick(q->block);
-	signal_if_pushed(q);
-	return 0;
-}
-
-/* ---- the driver's new requests ---- */
-
-/* Takes chains until there are none: 0, 1 when `*budget` ended before, -EPROTO. */
-static int take_chains(struct blk_queue *q, unsigned int *budget)
-{
-	for (; *budget; --*budget) {
-		struct blk_request *request;
-		int r;
-
-		/* All descriptors head a chain in flight: one more would be such a chain again. */
-		if (list_empty(&q->free))
-			return virtio_queue_has_avail(&q->vq->queue) ? -EPROTO : 0;
-		request = request_get(q);
-		r = virtio_queue_pop(&q->vq->queue, &request->chain);
-		if (r > 0)
-			r = blk_request_decode(request) < 0 ? -EPROTO : 1;
-		if (r <= 0) {
-			request_put(request);
-			return r;
-		}
-		if (request->verdict)
-			request_finish(request, request->verdict);
-		else
-			request_submit(request);
-	}
-	return 1;
-}
-
-static void blk_kicked(struct virtio_vq *vq)
-{
-	struct blk_queue *q = vq->owner;
-	unsigned int budget = CHAINS_PER_TURN;
-	int r;
-
-	if (!list_empty(&q->again_waiting))
-		return;
-	virtio_queue_disable_kicks(&vq->queue);
-	do {
-		r = take_chains(q, &budget);
-		block_kick(q->block);
-		signal_if_pushed(q);
-	} while (r == 0 && virtio_queue_enable_kicks(&vq->queue));
-	if (r < 0)
-		virtio_device_broken(vq->vdev);
-	else if (r > 0)
-		virtio_queue_again(vq);
-}
-
-static void blk_stopping(struct virtio_vq *vq)
-{
-	struct blk_queue *q = vq->owner;
-
-	while (!list_empty(&q->again_waiting)) {
-		struct blk_request *request = container_of(q->again_waiting.next,
-							   struct blk_request, link);
-
-		list_remove(&request->link);
-		request_put(request);
-	}
-	q->stopping = true;
-	if (!q->in_flight)
-		virtio_queue_idle(vq);
 }
 
 /* ---- configuration ---- */
@@ -379,6 +151,7 @@ static void queue_close(void *arg)
 {
 	struct blk_queue *q = arg;
 
+	loop_timer_cancel(&q->poll);
 	block_queue_close(TAKE_PTR(q->block));
 }
 
@@ -413,9 +186,9 @@ static void blk_destroy(struct virtio_device *vdev)
 }
 
 static const struct virtio_ops blk_ops = {
-	.queue_started = blk_started,
-	.queue_kicked = blk_kicked,
-	.queue_stopping = blk_stopping,
+	.queue_started = blk_queue_started,
+	.queue_kicked = blk_queue_kicked,
+	.queue_stopping = blk_queue_stopping,
 	.config_written = blk_config_written,
 	.negotiated = blk_negotiated,
 	.stop = blk_stop,
@@ -431,6 +204,7 @@ static int init_requests(struct virtio_blk *blk, unsigned int index)
 	list_init(&q->free);
 	list_init(&q->again_waiting);
 	list_init(&q->again_flying);
+	loop_timer_init(&q->poll, blk_queue_poll);
 	q->requests = calloc(QUEUE_SIZE, sizeof(q->requests[0]));
 	if (!q->requests)
 		return -ENOMEM;
@@ -448,12 +222,13 @@ static int open_queue(struct virtio_blk *blk, unsigned int index)
 	int r;
 
 	q->vq = &blk->vdev.queues[index];
+	q->loop = worker_loop(q->vq->worker);
 	q->vq->owner = q;
-	r = block_queue_open(blk->block, worker_loop(q->vq->worker), QUEUE_SIZE, &q->block);
+	r = block_queue_open(blk->block, q->loop, QUEUE_SIZE, &q->block);
 	if (r < 0)
 		return r;
 	q->block->owner = q;
-	q->block->batch_end = blk_batch_end;
+	q->block->batch_end = blk_queue_batch_end;
 	return 0;
 }
 
@@ -502,6 +277,7 @@ int virtio_blk_new(const struct virtio_host *host, const struct virtio_blk_param
 
 	if (blk) {
 		blk->block = params->block;
+		blk->quiesce = host->quiesce;
 		blk->n_queues = params->queues;
 		if (params->serial)
 			memcpy(blk->serial, params->serial, strnlen(params->serial, LIMIT_SERIAL));

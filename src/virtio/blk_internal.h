@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What the parts of the virtio block device share: requests (blk_request.c) and queues, configuration, life
- * (blk.c). */
+/* What the parts of the virtio block device share: requests (blk_request.c), queues (blk_queue.c),
+ * configuration and life (blk.c). */
 
 #include "base/limits.h"
 #include "block/block.h"
@@ -39,18 +39,24 @@ struct blk_queue {
 	struct virtio_blk *blk;
 	struct virtio_vq *vq;
 	struct block_queue *block;
+	struct loop *loop;
 	struct blk_request *requests; /* QUEUE_SIZE, owned */
 	struct list free;
 	struct list again_waiting, again_flying; /* after a load, in their old order */
 	unsigned int in_flight;			 /* given to the disk */
 	bool pushed;				 /* since the last signal */
 	bool stopping;
+	bool working; /* looks at everything anyway: nothing needs to wake it */
+	struct loop_timer poll;
+	uint64_t poll_ns;    /* how long to look for more before waiting; 0: not at all */
+	uint64_t idle_since; /* ns */
 };
 
 struct virtio_blk {
 	struct virtio_device vdev;
 	struct virtio_state state;
-	struct block *block; /* owned */
+	struct block *block;	 /* owned */
+	struct quiesce *quiesce; /* borrowed */
 	char serial[LIMIT_SERIAL];
 	bool writethrough; /* atomic: the driver counts on every write being durable */
 	unsigned int n_queues;
@@ -62,3 +68,10 @@ struct virtio_blk {
 _must_check_ int blk_request_decode(struct blk_request *request);
 /* Writes the status that tells `result` (0 or a negative errno) behind the data. */
 void blk_request_answer(struct blk_request *request, int result);
+
+/* The queue's part of virtio_ops, of the block queue, and of the timer that polls. */
+int blk_queue_started(struct virtio_vq *vq);
+void blk_queue_kicked(struct virtio_vq *vq);
+void blk_queue_stopping(struct virtio_vq *vq);
+void blk_queue_batch_end(struct block_queue *block);
+void blk_queue_poll(struct loop_timer *timer);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * covers: virtio/blk.c virtio/blk_request.c
+ * covers: virtio/blk.c virtio/blk_queue.c virtio/blk_request.c
  *
  * A hostile driver of a block device: an input is a list of actions, each a byte and its arguments. The
  * workers' loops are turned here and the disk is memory, so that an input does the same in every run. Whatever

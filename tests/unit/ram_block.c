@@ -73,6 +73,11 @@ static void ram_kick(struct block_queue *queue)
 		run(q);
 }
 
+static bool ram_poll(struct block_queue *queue _unused_, bool more _unused_)
+{
+	return false;
+}
+
 static void ram_close(struct block_queue *queue)
 {
 	struct ram_queue *q = from_queue(queue);
@@ -86,6 +91,7 @@ static void ram_close(struct block_queue *queue)
 static const struct block_queue_ops ram_queue_ops = {
 	.submit = ram_submit,
 	.kick = ram_kick,
+	.poll = ram_poll,
 	.close = ram_close,
 };
 

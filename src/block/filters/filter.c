@@ -99,6 +99,11 @@ static void below_batch_end(struct block_queue *below)
 	block_filter_end(below->owner);
 }
 
+static bool filter_poll(struct block_queue *queue, bool more)
+{
+	return block_poll(from_queue(queue)->below, more);
+}
+
 static void filter_close(struct block_queue *queue)
 {
 	struct block_filter_queue *fq = from_queue(queue);
@@ -113,6 +118,7 @@ static void filter_close(struct block_queue *queue)
 static const struct block_queue_ops filter_queue_ops = {
 	.submit = filter_submit,
 	.kick = filter_kick,
+	.poll = filter_poll,
 	.close = filter_close,
 };
 
