@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -228,21 +229,32 @@ static void run_child(const struct vm_config *config, const struct runtime_vm *v
 	_exit(err.status);
 }
 
-/* Reads the first word until the pipe closes: bytes read, or -ETIMEDOUT. */
-static int read_ready(int fd, char *text, size_t size, void (*progress)(unsigned int seconds))
+/* Reads the first word until the pipe closes: bytes read, -ETIMEDOUT, or -EINTR when a signal asks us to
+ * end. */
+static int read_ready(int fd, int signals, char *text, size_t size,
+		      void (*progress)(unsigned int seconds))
 {
 	size_t used = 0;
 
 	for (unsigned int seconds = 0; seconds < START_SECONDS;) {
-		struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+		struct pollfd fds[] = {
+			{ .fd = fd, .events = POLLIN },
+			{ .fd = signals, .events = POLLIN },
+		};
+		struct signalfd_siginfo info;
 		ssize_t n;
 
-		if (poll(&poll_fd, 1, 1000) == 0) {
+		if (poll(fds, ARRAY_SIZE(fds), 1000) == 0) {
 			seconds++;
 			if (progress)
 				progress(seconds);
 			continue;
 		}
+		/* Taken, or it would still end us once it is let through again. */
+		if (fds[1].revents && read(signals, &info, sizeof(info)) == sizeof(info))
+			return -EINTR;
+		if (!fds[0].revents)
+			continue;
 		n = read(fd, text + used, size - 1 - used);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -253,6 +265,19 @@ static int read_ready(int fd, char *text, size_t size, void (*progress)(unsigned
 		used += (size_t)n;
 	}
 	return -ETIMEDOUT;
+}
+
+/* What asks us to end comes as a descriptor, so that nothing half-started stays behind. */
+static int open_signals(sigset_t *ret_old)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, ret_old);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int judge_ready(const char *name, char *text, int len, int log_fd, struct error *err)
@@ -266,6 +291,10 @@ static int judge_ready(const char *name, char *text, int len, int log_fd, struct
 			err, len, EXIT_STATUS_FAILED,
 			"%s: has not started within %d s; try again without --detach to see why",
 			name, START_SECONDS);
+	if (len < 0)
+		return error_set(
+			err, len, EXIT_STATUS_FAILED,
+			"%s: interrupted before the guest ran; it is ended, start it again", name);
 	status = strtol(text, &message, 10);
 	if (message != text && status == 0)
 		return 0;
@@ -279,7 +308,7 @@ static int judge_ready(const char *name, char *text, int len, int log_fd, struct
 }
 
 static int start_child(const struct vm_config *config, struct runtime_vm *vm, int log_fd,
-		       int *ret_ready_fd, pid_t *ret_pid)
+		       const sigset_t *mask, int *ret_ready_fd, pid_t *ret_pid)
 {
 	int ready[2];
 	pid_t pid = -1;
@@ -287,8 +316,10 @@ static int start_child(const struct vm_config *config, struct runtime_vm *vm, in
 	if (pipe2(ready, O_CLOEXEC) < 0)
 		return -errno;
 	pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		sigprocmask(SIG_SETMASK, mask, NULL);
 		run_child(config, vm, log_fd, ready[1]);
+	}
 	fd_close(ready[1]);
 	if (pid < 0) {
 		fd_close(ready[0]);
@@ -299,28 +330,49 @@ static int start_child(const struct vm_config *config, struct runtime_vm *vm, in
 	return 0;
 }
 
-int launch_detached(const struct vm_config *config, struct runtime_vm *vm,
-		    void (*progress)(unsigned int seconds), struct error *err)
+/* The child and what it forked: it leads a session. It is not waited for before, so its number is its own. */
+static void end_child(pid_t pid)
+{
+	if (kill(-pid, SIGKILL) < 0)
+		kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static int start_and_wait(const struct vm_config *config, struct runtime_vm *vm,
+			  void (*progress)(unsigned int seconds), struct error *err)
 {
 	_cleanup_(fd_closep) int log_fd = openat(vm->dir_fd, RUNTIME_LOG,
 						 O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	_cleanup_(fd_closep) int ready_fd = -1;
+	_cleanup_(fd_closep) int signals = -1;
 	char text[READY_MAX];
 	pid_t pid = -1;
-	int r = log_fd < 0 ? -errno : start_child(config, vm, log_fd, &ready_fd, &pid);
+	sigset_t mask;
+	int r = log_fd < 0 ? -errno : 0;
 
+	signals = open_signals(&mask);
+	if (r == 0)
+		r = start_child(config, vm, log_fd, &mask, &ready_fd, &pid);
 	if (r < 0) {
-		runtime_release(vm);
+		sigprocmask(SIG_SETMASK, &mask, NULL);
 		return exec_error(r, err);
 	}
-	r = read_ready(ready_fd, text, sizeof(text), progress);
+	r = read_ready(ready_fd, signals, text, sizeof(text), progress);
 	r = judge_ready(config->name, text, r, log_fd, err);
-	if (r == 0) {
+	if (r < 0)
+		end_child(pid);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	return r;
+}
+
+int launch_detached(const struct vm_config *config, struct runtime_vm *vm,
+		    void (*progress)(unsigned int seconds), struct error *err)
+{
+	int r = start_and_wait(config, vm, progress, err);
+
+	if (r < 0)
+		runtime_release(vm);
+	else
 		runtime_forget(vm);
-		return 0;
-	}
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-	runtime_release(vm);
 	return r;
 }

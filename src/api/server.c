@@ -46,9 +46,8 @@ struct api_client {
 };
 
 static const char *const event_names[API_EVENTS_N] = {
-	[API_EVENT_RUNNING] = "running",       [API_EVENT_PAUSED] = "paused",
-	[API_EVENT_RESUMED] = "resumed",       [API_EVENT_GUEST_RESET] = "guest-reset",
-	[API_EVENT_DISK_ERROR] = "disk-error", [API_EVENT_NET_GONE] = "net-gone",
+	[API_EVENT_RUNNING] = "running", [API_EVENT_PAUSED] = "paused",
+	[API_EVENT_RESUMED] = "resumed", [API_EVENT_GUEST_RESET] = "guest-reset",
 	[API_EVENT_STOPPED] = "stopped",
 };
 

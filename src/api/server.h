@@ -41,8 +41,6 @@ enum api_event {
 	API_EVENT_PAUSED,
 	API_EVENT_RESUMED,
 	API_EVENT_GUEST_RESET, /* the guest asked for a reset, or was told to */
-	API_EVENT_DISK_ERROR,  /* the host failed a request; the guest saw an I/O error */
-	API_EVENT_NET_GONE,    /* a network attachment vanished */
 	API_EVENT_STOPPED,     /* the last line */
 	API_EVENTS_N,
 };

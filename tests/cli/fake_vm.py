@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stands in for utsusu-vm: takes the same arguments, serves the same socket, runs no guest.
 
-What it does is said by the configuration's "cmdline": dump (print the configuration), refuse, die, crash (once it runs),
+What it does is said by the configuration's "cmdline": dump (print the configuration), refuse, die, hang (with a child), crash (once it runs),
 deaf (does not hear its power button), or nothing.
 """
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -92,6 +93,10 @@ def main():
     if behaviour == "refuse":
         ready("7 guest: cannot boot; give another kernel")
         end()
+    if behaviour == "hang":
+        if os.fork() == 0:
+            signal.pause()
+        os.wait()
     if behaviour == "die":
         print("its last words", file=sys.stderr)
         sys.exit(1)

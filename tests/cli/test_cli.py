@@ -353,6 +353,28 @@ class Run(Case):
                  self.kernel, "--detach", "--cmdline", "die")
         self.assertEqual(self.names(), [])
 
+    def test_an_interrupted_start_leaves_nothing(self):
+        run = subprocess.Popen([self.program, "run", "db", "--kernel", self.kernel, "--detach", "--cmdline",
+                                "hang"], env=self.environment, stderr=subprocess.PIPE, encoding="utf-8")
+        while self.names() != ["db"] or not self.processes():
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=10)
+        self.assertEqual((run.returncode, errors),
+                         (1, "utsusu: db: interrupted before the guest ran; it is ended, start it again\n"))
+        self.assertEqual((self.names(), self.processes()), ([], []))
+
+    def processes(self):
+        """Those that run our stand-in, with a child of its own."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+                    found += [pid] if os.path.join(self.work, "utsusu-vm") in file.read() else []
+            except OSError:
+                pass
+        return found if len(found) != 1 else []
+
     def test_no_program_to_run(self):
         os.unlink(os.path.join(self.work, "utsusu-vm"))
         self.bad(1, "utsusu-vm: cannot be started: No such file", "run", "--kernel", self.kernel)

@@ -302,11 +302,11 @@ static void test_events_go_to_those_who_asked(void **state)
 
 	assert_string_equal(ask(f, "{\"command\": \"events\"}"), "{\"ok\":true}\n");
 	api_server_event(f->server, API_EVENT_PAUSED, NULL);
-	api_server_event(f->server, API_EVENT_DISK_ERROR, "vda");
+	api_server_event(f->server, API_EVENT_STOPPED, "ended by force");
 	turn(f);
 	assert_string_equal(
 		received(f->client),
-		"{\"event\":\"paused\"}\n{\"event\":\"disk-error\",\"detail\":\"vda\"}\n");
+		"{\"event\":\"paused\"}\n{\"event\":\"stopped\",\"detail\":\"ended by force\"}\n");
 	assert_string_equal(received(other), "");
 	close(other);
 }
