@@ -13,8 +13,6 @@
 #include "base/endian.h"
 #include "virtio/blk_internal.h"
 
-#define QUEUE_SIZE 256
-
 /* Device configuration (virtio 1.2, 5.2.4). */
 struct blk_config {
 	le64_t capacity;
@@ -114,7 +112,8 @@ static struct blk_config make_config(const struct block_geometry *g, unsigned in
 
 	return (struct blk_config){
 		.capacity = le64_make(g->size / BLK_SECTOR),
-		.seg_max = le32_make(MIN(QUEUE_SIZE, VIRTIO_CHAIN_MAX) - 2), /* header, status */
+		.seg_max =
+			le32_make(MIN(BLK_QUEUE_SIZE, VIRTIO_CHAIN_MAX) - 2), /* header, status */
 		.blk_size = le32_make(g->logical_block),
 		.physical_block_exp = log2_of(g->physical_block / g->logical_block),
 		.min_io_size = le16_make((uint16_t)(g->physical_block / g->logical_block)),
@@ -205,14 +204,8 @@ static int init_requests(struct virtio_blk *blk, unsigned int index)
 	list_init(&q->again_waiting);
 	list_init(&q->again_flying);
 	loop_timer_init(&q->poll, blk_queue_poll);
-	q->requests = calloc(QUEUE_SIZE, sizeof(q->requests[0]));
-	if (!q->requests)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < QUEUE_SIZE; i++) {
-		q->requests[i].queue = q;
-		list_append(&q->free, &q->requests[i].link);
-	}
-	return 0;
+	q->requests = calloc(BLK_QUEUE_SIZE, sizeof(q->requests[0]));
+	return q->requests ? 0 : -ENOMEM;
 }
 
 /* Here and not when the worker runs: its sandbox then needs no right to make rings. */
@@ -224,7 +217,7 @@ static int open_queue(struct virtio_blk *blk, unsigned int index)
 	q->vq = &blk->vdev.queues[index];
 	q->loop = worker_loop(q->vq->worker);
 	q->vq->owner = q;
-	r = block_queue_open(blk->block, q->loop, QUEUE_SIZE, &q->block);
+	r = block_queue_open(blk->block, q->loop, BLK_QUEUE_SIZE, &q->block);
 	if (r < 0)
 		return r;
 	q->block->owner = q;
@@ -245,7 +238,7 @@ static int init_device(struct virtio_blk *blk, const struct virtio_blk_params *p
 		.config = &config,
 		.config_len = sizeof(config),
 		.n_queues = params->queues,
-		.queue_size = QUEUE_SIZE,
+		.queue_size = BLK_QUEUE_SIZE,
 		.n_workers = params->queues,
 		.ops = &blk_ops,
 	};

@@ -19,6 +19,7 @@
 #define BLK_F_DISCARD (1ULL << 13)
 #define BLK_F_WRITE_ZEROES (1ULL << 14)
 
+#define BLK_QUEUE_SIZE 256
 #define BLK_SECTOR 512 /* bytes, whatever the disk's blocks are (virtio 1.2, 5.2.4) */
 #define BLK_FINISHED 1 /* verdict on a request: answered without the disk */
 
@@ -40,8 +41,9 @@ struct blk_queue {
 	struct virtio_vq *vq;
 	struct block_queue *block;
 	struct loop *loop;
-	struct blk_request *requests; /* QUEUE_SIZE, owned */
-	struct list free;
+	struct blk_request *requests;		 /* BLK_QUEUE_SIZE, owned */
+	unsigned int n_used;			 /* of them, ever */
+	struct list free;			 /* of those */
 	struct list again_waiting, again_flying; /* after a load, in their old order */
 	unsigned int in_flight;			 /* given to the disk */
 	bool pushed;				 /* since the last signal */

@@ -24,10 +24,18 @@
 #define POLL_SPINS_MAX 4096 /* where the clock stands still, as in tests */
 #define SPINS_PER_LOOK 8    /* at the clock */
 
+/* A request not in use; there must be one. Memory that no depth ever needed is never touched. */
 static struct blk_request *request_get(struct blk_queue *q)
 {
-	struct blk_request *request = container_of(q->free.next, struct blk_request, link);
+	struct blk_request *request;
 
+	if (list_empty(&q->free)) {
+		request = &q->requests[q->n_used++];
+		request->queue = q;
+		list_init(&request->link);
+		return request;
+	}
+	request = container_of(q->free.next, struct blk_request, link);
 	list_remove(&request->link);
 	return request;
 }
@@ -179,7 +187,7 @@ static int take_chains(struct blk_queue *q, unsigned int *budget)
 		int r;
 
 		/* All descriptors head a chain in flight: one more would be such a chain again. */
-		if (list_empty(&q->free))
+		if (list_empty(&q->free) && q->n_used == BLK_QUEUE_SIZE)
 			return virtio_queue_has_avail(&q->vq->queue) ? -EPROTO : 0;
 		request = request_get(q);
 		r = virtio_queue_pop(&q->vq->queue, &request->chain);
