@@ -29,12 +29,12 @@ struct block_queue;
 
 /* One request. Owned by the submitter, who keeps it and its buffers in place until `done`. */
 struct block_request {
-	struct list link;  /* for the layer that holds it at the moment */
+	struct list link; /* for the layer that holds it at the moment */
 	enum block_op op;
-	bool fua;	   /* WRITE, WRITE_ZEROES: durable before `done` */
-	bool unmap;	   /* WRITE_ZEROES: the range may be deallocated */
-	uint64_t offset;   /* bytes, a multiple of the logical block size */
-	uint64_t len;	   /* bytes; the iovec's total for READ and WRITE; 0 for FLUSH */
+	bool fua;		 /* WRITE, WRITE_ZEROES: durable before `done` */
+	bool unmap;		 /* WRITE_ZEROES: the range may be deallocated */
+	uint64_t offset;	 /* bytes, a multiple of the logical block size */
+	uint64_t len;		 /* bytes; the iovec's total for READ and WRITE; 0 for FLUSH */
 	const struct iovec *iov; /* borrowed */
 	unsigned int n_iov;
 	/* Called once, on the queue's thread, never from inside block_submit. 0 or a negative errno. */
@@ -43,14 +43,14 @@ struct block_request {
 };
 
 struct block_geometry {
-	uint64_t size;		     /* bytes; a multiple of logical_block */
-	uint32_t logical_block;	     /* bytes: 512 or 4096 */
-	uint32_t physical_block;     /* bytes */
-	uint32_t memory_alignment;   /* bytes that buffers must be aligned to */
+	uint64_t size;		   /* bytes; a multiple of logical_block */
+	uint32_t logical_block;	   /* bytes: 512 or 4096 */
+	uint32_t physical_block;   /* bytes */
+	uint32_t memory_alignment; /* bytes that buffers must be aligned to */
 	bool readonly;
 	bool rotational;
 	bool can_discard, can_write_zeroes;
-	uint64_t max_discard; /* bytes of one request */
+	uint64_t max_discard;  /* bytes of one request */
 	uint64_t max_transfer; /* bytes of one READ or WRITE */
 };
 

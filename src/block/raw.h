@@ -13,7 +13,7 @@ struct raw_options {
 	const char *path; /* for messages and opening */
 	int fd;		  /* already open (ownership passes on success), or -1: open `path` */
 	bool readonly;
-	bool direct;	  /* try O_DIRECT; tmpfs refuses it and gets buffered I/O, which raw_is_direct tells */
+	bool direct; /* try O_DIRECT; tmpfs refuses it and gets buffered I/O, which raw_is_direct tells */
 };
 
 /*

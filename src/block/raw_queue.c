@@ -10,7 +10,7 @@
  * kernels do not wake its poll when completions are deferred to the submitter.)
  */
 
-#include "block/raw_internal.h"
+#include "block/raw_action.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -31,7 +31,6 @@
 #define REAP_BATCH 32
 #define ROUNDS_PER_TURN 4 /* submissions in one go before the loop gets its turn */
 #define TRIES_MAX 16	  /* of one step, when the host says "again" */
-#define AGAIN 1		  /* the request needs another step */
 
 /* liburing 2.3 as packaged declares the functions for these two steps and does not export them. */
 static int ring_register(const struct io_uring *ring, unsigned int opcode, const void *arg,
@@ -39,25 +38,6 @@ static int ring_register(const struct io_uring *ring, unsigned int opcode, const
 {
 	return syscall(__NR_io_uring_register, ring->ring_fd, opcode, arg, n) < 0 ? -errno : 0;
 }
-
-/* Where in an iovec a transfer is. */
-struct position {
-	const struct iovec *iov;
-	size_t skip; /* bytes of *iov that are done */
-};
-
-struct raw_slot {
-	struct list link; /* free, or waiting for the bounce buffer */
-	struct raw_queue *queue;
-	struct block_request *request; /* NULL: free */
-	uint64_t done;		       /* bytes */
-	struct position at;
-	struct iovec
-		part; /* what one step reads or writes, when it is not a tail of request->iov */
-	bool bounced;
-	uint8_t step; /* WRITE_ZEROES */
-	uint8_t tries;
-};
 
 struct raw_queue {
 	struct block_queue queue;
@@ -78,191 +58,6 @@ struct raw_queue {
 	struct raw_slot slots[];
 };
 
-/* How an operation goes to the host, and what to make of an answer: AGAIN, 0 or a negative errno. */
-struct action {
-	void (*issue)(struct raw_slot *slot, struct io_uring_sqe *sqe);
-	int (*answered)(struct raw_slot *slot, int result);
-};
-
-static bool is_transfer(const struct block_request *request)
-{
-	return request->op == BLOCK_READ || request->op == BLOCK_WRITE;
-}
-
-/* Moves on by `len` bytes, copying them to or from `buf` on the way unless it is NULL. */
-static void position_move(struct position *at, size_t len, uint8_t *buf, bool to_buf)
-{
-	while (len) {
-		size_t n = MIN(len, at->iov->iov_len - at->skip);
-		uint8_t *guest = (uint8_t *)at->iov->iov_base + at->skip;
-
-		if (buf && to_buf)
-			memcpy(buf, guest, n);
-		else if (buf)
-			memcpy(guest, buf, n);
-		buf = buf ? buf + n : NULL;
-		len -= n;
-		at->skip += n;
-		if (at->skip == at->iov->iov_len) {
-			at->iov++;
-			at->skip = 0;
-		}
-	}
-}
-
-/* Fills slot->part for this step where the rest of the request's own iovec does not serve. */
-static bool transfer_part(struct raw_slot *slot, bool write)
-{
-	struct position at = slot->at;
-
-	if (slot->bounced) {
-		size_t len = MIN(RAW_BOUNCE, slot->request->len - slot->done);
-
-		slot->part = (struct iovec){ slot->queue->bounce, len };
-		if (write)
-			position_move(&at, len, slot->queue->bounce, true);
-		return true;
-	}
-	if (!at.skip)
-		return false;
-	slot->part = (struct iovec){ (uint8_t *)at.iov->iov_base + at.skip,
-				     at.iov->iov_len - at.skip };
-	return true;
-}
-
-static void transfer_issue(struct raw_slot *slot, struct io_uring_sqe *sqe)
-{
-	const struct block_request *request = slot->request;
-	bool write = request->op == BLOCK_WRITE;
-	bool part = transfer_part(slot, write);
-	const struct iovec *iov = part ? &slot->part : slot->at.iov;
-	unsigned int n = part ? 1 : (unsigned int)(request->iov + request->n_iov - iov);
-	uint64_t offset = request->offset + slot->done;
-	unsigned int len = (unsigned int)iov->iov_len;
-
-	if (write && n == 1)
-		io_uring_prep_write(sqe, 0, iov->iov_base, len, offset);
-	else if (write)
-		io_uring_prep_writev(sqe, 0, iov, n, offset);
-	else if (n == 1)
-		io_uring_prep_read(sqe, 0, iov->iov_base, len, offset);
-	else
-		io_uring_prep_readv(sqe, 0, iov, n, offset);
-	if (write && request->fua)
-		sqe->rw_flags = RWF_DSYNC;
-}
-
-static int transfer_answered(struct raw_slot *slot, int result)
-{
-	bool fill = slot->bounced && slot->request->op == BLOCK_READ;
-
-	if (result < 0)
-		return result;
-	if (result == 0) /* the file became shorter than it was */
-		return -EIO;
-	position_move(&slot->at, (size_t)result, fill ? slot->queue->bounce : NULL, false);
-	slot->done += (uint64_t)result;
-	return slot->done < slot->request->len ? AGAIN : 0;
-}
-
-static void flush_issue(struct raw_slot *slot _unused_, struct io_uring_sqe *sqe)
-{
-	io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
-}
-
-static int plain_answered(struct raw_slot *slot _unused_, int result)
-{
-	return MIN(result, 0);
-}
-
-static void punch_issue(struct raw_slot *slot, struct io_uring_sqe *sqe)
-{
-	io_uring_prep_fallocate(sqe, 0, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				(off_t)slot->request->offset, (off_t)slot->request->len);
-}
-
-static void zero_range_issue(struct raw_slot *slot, struct io_uring_sqe *sqe)
-{
-	io_uring_prep_fallocate(sqe, 0, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-				(off_t)slot->request->offset, (off_t)slot->request->len);
-}
-
-static void write_zeros_issue(struct raw_slot *slot, struct io_uring_sqe *sqe)
-{
-	const struct block_request *request = slot->request;
-	uint64_t left = request->len - slot->done;
-
-	io_uring_prep_write(sqe, 0, slot->queue->raw->zeros, (unsigned int)MIN(left, RAW_ZEROS),
-			    request->offset + slot->done);
-	if (request->fua)
-		sqe->rw_flags = RWF_DSYNC;
-}
-
-static int write_zeros_answered(struct raw_slot *slot, int result)
-{
-	if (result <= 0)
-		return result ? result : -EIO;
-	slot->done += (uint64_t)result;
-	return slot->done < slot->request->len ? AGAIN : 0;
-}
-
-/* Ways to zero a range, best first: a hole only where the guest allows one. */
-enum zero_step { ZERO_PUNCH, ZERO_RANGE, ZERO_WRITE, ZERO_SYNC };
-
-/* What the host has refused once is not asked again. */
-static enum zero_step zero_skip_refused(const struct raw_slot *slot, enum zero_step step)
-{
-	const struct raw *raw = slot->queue->raw;
-
-	if (step == ZERO_PUNCH &&
-	    (!slot->request->unmap || __atomic_load_n(&raw->cannot_punch, __ATOMIC_RELAXED)))
-		step = ZERO_RANGE;
-	if (step == ZERO_RANGE && __atomic_load_n(&raw->cannot_zero, __ATOMIC_RELAXED))
-		step = ZERO_WRITE;
-	return step;
-}
-
-static void zero_issue(struct raw_slot *slot, struct io_uring_sqe *sqe)
-{
-	static void (*const issue[])(struct raw_slot *, struct io_uring_sqe *) = {
-		[ZERO_PUNCH] = punch_issue,
-		[ZERO_RANGE] = zero_range_issue,
-		[ZERO_WRITE] = write_zeros_issue,
-		[ZERO_SYNC] = flush_issue,
-	};
-
-	slot->step = (uint8_t)zero_skip_refused(slot, slot->step);
-	issue[slot->step](slot, sqe);
-}
-
-static int zero_answered(struct raw_slot *slot, int result)
-{
-	struct raw *raw = slot->queue->raw;
-
-	if (slot->step == ZERO_WRITE)
-		return write_zeros_answered(slot, result);
-	if (slot->step == ZERO_SYNC)
-		return plain_answered(slot, result);
-	if (result == -EOPNOTSUPP) {
-		__atomic_store_n(slot->step == ZERO_PUNCH ? &raw->cannot_punch : &raw->cannot_zero,
-				 true, __ATOMIC_RELAXED);
-		slot->step++;
-		return AGAIN;
-	}
-	if (result < 0 || !slot->request->fua)
-		return plain_answered(slot, result);
-	slot->step = ZERO_SYNC;
-	return AGAIN;
-}
-
-static const struct action actions[] = {
-	[BLOCK_READ] = { transfer_issue, transfer_answered },
-	[BLOCK_WRITE] = { transfer_issue, transfer_answered },
-	[BLOCK_FLUSH] = { flush_issue, plain_answered },
-	[BLOCK_DISCARD] = { punch_issue, plain_answered },
-	[BLOCK_WRITE_ZEROES] = { zero_issue, zero_answered },
-};
-
 static void slot_issue(struct raw_slot *slot)
 {
 	struct io_uring_sqe *sqe;
@@ -271,9 +66,14 @@ static void slot_issue(struct raw_slot *slot)
 		return;
 	sqe = io_uring_get_sqe(&slot->queue->ring);
 	assert(sqe); /* each slot has at most one entry in a ring of as many entries */
-	actions[slot->request->op].issue(slot, sqe);
+	raw_actions[slot->request->op].issue(slot, sqe);
 	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 	io_uring_sqe_set_data(sqe, slot);
+}
+
+static bool is_transfer(const struct block_request *request)
+{
+	return request->op == BLOCK_READ || request->op == BLOCK_WRITE;
 }
 
 /* O_DIRECT wants each buffer aligned, and each length in whole blocks. */
@@ -365,10 +165,10 @@ static void slot_answered(struct raw_slot *slot, int result)
 		return;
 	}
 	if (again && ++slot->tries < TRIES_MAX)
-		r = AGAIN;
+		r = RAW_AGAIN;
 	else
-		r = actions[slot->request->op].answered(slot, again ? -EIO : result);
-	if (r == AGAIN)
+		r = raw_actions[slot->request->op].answered(slot, again ? -EIO : result);
+	if (r == RAW_AGAIN)
 		slot_issue(slot);
 	else
 		slot_finish(slot, r);
@@ -618,11 +418,13 @@ int raw_queue_open(struct block *block, struct loop *loop, unsigned int depth,
 	list_init(&q->waiting);
 	list_init(&q->bounce_waiting);
 	loop_timer_init(&q->retry, retry_expired);
+	r = bounce_make(q);
 	for (unsigned int i = 0; i < depth; i++) {
 		q->slots[i].queue = q;
+		q->slots[i].raw = q->raw;
+		q->slots[i].bounce = q->bounce;
 		list_append(&q->free, &q->slots[i].link);
 	}
-	r = bounce_make(q);
 	if (r == 0)
 		r = ring_make(q);
 	if (r < 0) {

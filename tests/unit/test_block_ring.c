@@ -116,25 +116,25 @@ static void test_a_dead_ring_gives_errors(void **state)
 	q->ring.ring_fd = fd;
 }
 
-static void test_short_answers_go_on(void **state)
+static void test_short_answers_go_on(void **state _unused_)
 {
-	struct raw_queue *q = container_of(((struct rig *)*state)->queue, struct raw_queue, queue);
 	struct iovec iov[] = { { (void *)0x10000, 4096 }, { (void *)0x20000, 8192 } };
 	struct block_request request = { .op = BLOCK_READ, .len = 12288, .iov = iov, .n_iov = 2 };
-	struct raw_slot slot = { .queue = q, .request = &request, .at = { .iov = iov } };
+	struct raw_slot slot = { .request = &request, .at = { .iov = iov } };
+	const struct raw_action *read = &raw_actions[BLOCK_READ];
 	struct io_uring_sqe sqe;
 
-	assert_int_equal(transfer_answered(&slot, 512), AGAIN);
-	transfer_issue(&slot, &sqe);
+	assert_int_equal(read->answered(&slot, 512), RAW_AGAIN);
+	read->issue(&slot, &sqe);
 	assert_int_equal(sqe.opcode, IORING_OP_READ);
 	assert_int_equal(sqe.addr, 0x10200);
 	assert_int_equal(sqe.len, 4096 - 512);
 	assert_int_equal(sqe.off, 512);
-	assert_int_equal(transfer_answered(&slot, 4096 - 512 + 4096), AGAIN);
-	transfer_issue(&slot, &sqe);
+	assert_int_equal(read->answered(&slot, 4096 - 512 + 4096), RAW_AGAIN);
+	read->issue(&slot, &sqe);
 	assert_int_equal(sqe.addr, 0x21000);
 	assert_int_equal(sqe.len, 4096);
-	assert_int_equal(transfer_answered(&slot, 4096), 0);
+	assert_int_equal(read->answered(&slot, 4096), 0);
 }
 
 static void test_again_and_again_is_an_error(void **state)
