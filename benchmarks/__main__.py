@@ -9,7 +9,7 @@ import sys
 from checks import build, process
 from checks.report import Report
 
-from benchmarks import boot, disk, exits, frame, many, net      # noqa: F401: they fill the table
+from benchmarks import boot, disk, exits, frame, many, net, quiesce     # noqa: F401: they fill the table
 from benchmarks.stage import Stage
 
 

@@ -10,7 +10,8 @@ Reads one JSON object from standard input and writes one to standard output:
 
 A guest is done when "until" has matched "times" of its lines. Times are seconds of CLOCK_MONOTONIC.
 "entry" asks for the moment of the first entry into a guest, by KVM's own tracepoint; "memory" (the MiB
-of one guest) for the host memory of all monitors beyond their guests' RAM, when all are done.
+of one guest) for the host memory of all monitors beyond their guests' RAM, when all are done. "request"
+is a line for the UNIX socket "socket", sent "after" seconds later; its answer comes back as "reply".
 """
 
 import ctypes
@@ -19,6 +20,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,6 +71,9 @@ def main():
             result["entry"] = first_entry(result["start"])
         if order.get("memory"):
             result["memory"] = memory_beyond(order["memory"])
+        if order.get("request"):
+            time.sleep(order["after"])
+            result["reply"] = ask(order["socket"], order["request"])
     finally:
         end_all()
     result["guests"] = [{"status": guest.status, "lines": guest.lines} for guest in guests]
@@ -81,6 +86,15 @@ def wait(guests, deadline):
         for output in select.select(list(waiting), [], [], deadline - time.monotonic())[0]:
             if not waiting[output].read():
                 del waiting[output]
+
+
+def ask(path, request):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(path)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile() as answers:
+            return json.loads(answers.readline() or '{"error": "no answer"}')
 
 
 def end_all():

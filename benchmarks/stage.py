@@ -33,6 +33,7 @@ class Booted:
         self._start = seen["start"]
         self._entry = seen["entry"]
         self.memory = seen["memory"]
+        self.reply = seen.get("reply")
         self.guests = seen["guests"]
 
     def seconds_to_entry(self):
