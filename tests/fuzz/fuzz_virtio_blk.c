@@ -259,17 +259,14 @@ static void save_and_load(struct machine *m, struct input *in)
 {
 	uint32_t at = take(in, 2);
 	uint8_t flip = (uint8_t)take(in, 1);
-	struct error err = { 0 };
 	struct buffer saved;
 
 	save(m, &saved);
 	at = (uint32_t)saved.len - 1 - at % (uint32_t)saved.len;
 	saved.data[at] ^= flip;
-	if (vdevice_load(m->vm, m->device, &saved, &err) < 0) {
+	if (vdevice_load(m->vm, m->device, &saved, NULL) < 0) {
 		saved.data[at] ^= flip;
 		load(m, &saved);
-		if (flip && !err.message[0])
-			abort(); /* a refusal says why */
 	}
 	buffer_release(&saved);
 	m->driven = m->driven && vdriver_status(&m->driver) == VSTATUS_OK;
