@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests boot: processors, memory, models, kinds of kernels, reset and power."""
+
+import re
+
+import pytest
+
+MEMORY_KB = r"MemTotal:\s+(\d+) kB"
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_guest_reaches_its_init(host, cpus):
+    vm = host.start("--cpus", cpus)
+    vm.ready()
+    assert vm.sh("nproc").strip() == str(cpus)
+    vm.power_off()
+
+
+def test_every_cpu_takes_interrupts_and_work(host):
+    vm = host.start("--cpus", 4)
+    vm.ready()
+    for cpu in range(4):
+        assert vm.sh(f"taskset -c {cpu} sh -c 'cut -d\" \" -f39 /proc/self/stat'").strip() == str(cpu)
+    vm.power_off()
+
+
+def kernel_base(host):
+    vm = host.start()
+    vm.ready()
+    base = vm.sh("grep ' _text$' /proc/kallsyms").split()[0]
+    vm.power_off()
+    return int(base, 16)
+
+
+def test_kaslr_moves_the_kernel(host):
+    """A kernel that finds no random numbers lies at the same place each time."""
+    bases = {kernel_base(host)}
+    while len(bases) == 1 and len(bases) < 4:
+        bases.add(kernel_base(host))
+        break
+    assert 0 not in bases
+    assert len(bases) == 2, f"two boots, one base: {bases}"
+
+
+@pytest.mark.parametrize("megabytes", [128, 512])
+def test_guest_sees_its_memory(host, megabytes):
+    vm = host.start("--memory", f"{megabytes}M")
+    vm.ready()
+    seen = int(re.search(MEMORY_KB, vm.sh("cat /proc/meminfo")).group(1)) // 1024
+    assert megabytes * 0.6 < seen <= megabytes
+    vm.power_off()
+
+
+def test_guest_of_3_gib(host):
+    """The most of a 4 GiB machine: memory on both sides of the hole below 4 GiB, all of it usable."""
+    vm = host.start("--memory", "3G")
+    vm.ready()
+    assert int(re.search(MEMORY_KB, vm.sh("cat /proc/meminfo")).group(1)) > 2900 * 1024
+    ranges = re.findall(r"([0-9a-f]+)-[0-9a-f]+ : System RAM", vm.sh("cat /proc/iomem"))
+    assert int(ranges[-1], 16) >= 1 << 32, ranges
+    # 1.4 GiB of a file in memory, read back: pages on both sides are written and hold what was written.
+    vm.sh("mount -t tmpfs -o size=90% big /mnt && dd if=/dev/zero bs=1M count=1400 | tr '\\0' 'u' >/mnt/a")
+    assert vm.sh("cmp /mnt/a /mnt/a && tail -c 4 /mnt/a").strip() == "uuuu"
+    vm.power_off()
+
+
+@pytest.mark.parametrize("model", ["host", "v2"])
+def test_cpu_model(host, model):
+    vm = host.start("--cpus", f"2,model={model}")
+    vm.ready()
+    flags = set(vm.sh("grep -m1 ^flags /proc/cpuinfo").split())
+    assert {"sse4_2", "popcnt", "cx16", "hypervisor"} <= flags
+    if model == "v2":
+        assert not {"avx2", "bmi1"} & flags
+    vm.power_off()
+
+
+def test_model_beyond_the_host_is_refused_by_name(host):
+    if {"avx2", "bmi2", "fma", "movbe"} <= set(host.sh("grep -m1 ^flags /proc/cpuinfo").split()):
+        pytest.skip("this host has all of v3")
+    line = host.refused("run", "m", *host.arguments(["--cpus", "1,model=v3"]), status=3)
+    assert "cpus: this host lacks " in line and "cpu-baseline" in line
+
+
+def test_32_bit_kernel(host):
+    vm = host.start("--cpus", 2, guest="tiny32")
+    vm.ready()
+    assert vm.sh("uname -m").strip() == "i686"
+    assert vm.sh("nproc").strip() == "2"
+    vm.power_off()
+
+
+@pytest.mark.parametrize("hugepages", ["thp", "on"])
+def test_huge_pages(host, hugepages):
+    if hugepages == "on":
+        host.sh("echo 128 >/proc/sys/vm/nr_hugepages")
+    vm = host.start("--memory", f"256M,hugepages={hugepages}")
+    try:
+        vm.ready()
+        if hugepages == "on":
+            free = int(host.sh("grep HugePages_Free /proc/meminfo").split()[1])
+            total = int(host.sh("grep HugePages_Total /proc/meminfo").split()[1])
+            assert free < total
+        vm.power_off()
+    finally:
+        host.sh("echo 0 >/proc/sys/vm/nr_hugepages")
+
+
+def test_huge_pages_that_are_not_there_are_refused(host):
+    line = host.refused("run", "m", *host.arguments(["--memory", "256M,hugepages=on"]), status=3)
+    assert "hugepages" in line and "nr_hugepages" in line
+
+
+@pytest.mark.parametrize("logger", ["ring", "bitmap"])
+def test_dirty_loggers(host, logger):
+    vm = host.start("--memory", f"256M,dirty={logger}", "--cpus", 2)
+    vm.ready()
+    vm.power_off()
+
+
+def test_reboot_inside_the_guest(host):
+    vm = host.start("--cpus", 2)
+    for _ in range(3):
+        vm.ready()
+        pid = vm.pid
+        vm.type("reboot -f")
+    vm.ready()
+    assert vm.pid == pid, "a reset must not end the VM"
+    assert vm.sh("nproc").strip() == "2"
+    vm.power_off()
+
+
+def test_panic_resets_and_triple_fault_is_told(host):
+    """panic=-1 makes the kernel reset at once, by whatever way it finds."""
+    vm = host.start()
+    vm.ready()
+    vm.type("echo c >/proc/sysrq-trigger")
+    vm.ready()
+    vm.power_off()
+
+
+def test_kernel_memory_is_where_e820_says(host):
+    vm = host.start("--memory", "256M", cmdline="memtest=1")
+    vm.ready()
+    assert "bad" not in vm.sh("dmesg | grep -i 'bad mem addr' || true")
+    vm.power_off()
