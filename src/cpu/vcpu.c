@@ -18,11 +18,11 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
-	pthread_t self;	      /* the same thread, set by itself before it may be kicked */
-	bool kickable;	      /* atomic: `self` is set */
 	bool ending;	      /* atomic */
 	bool pic_pending;     /* atomic: the 8259's INTR line */
-	pthread_mutex_t lock; /* guards `parked`'s changes; leaf */
+	pthread_mutex_t lock; /* guards the next two and `parked`'s changes; leaf */
+	pthread_t self;	      /* the same thread, set by itself before it may be kicked */
+	bool kickable; /* `self` lives: a signal to a thread that was joined is not allowed */
 	pthread_cond_t unparked;
 	bool parked;	/* atomic */
 	uint64_t exits; /* atomic: written by the vCPU's thread, read by any */
@@ -44,11 +44,9 @@ static void install_kick_signal(void)
 void vcpu_kick(struct vcpu *vcpu)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&vcpu->kickable, __ATOMIC_ACQUIRE) ||
-	    pthread_equal(vcpu->self, pthread_self()))
-		return;
-	pthread_kill(vcpu->self, KICK_SIGNAL);
 	pthread_mutex_lock(&vcpu->lock);
+	if (vcpu->kickable && !pthread_equal(vcpu->self, pthread_self()))
+		pthread_kill(vcpu->self, KICK_SIGNAL);
 	pthread_cond_broadcast(&vcpu->unparked);
 	pthread_mutex_unlock(&vcpu->lock);
 }
@@ -200,10 +198,11 @@ static void fail(struct vcpu *vcpu, int code, const char *what)
 	vcpu->host.failed(vcpu->host.ctx, vcpu->index, code, what);
 }
 
-static void handle_system_event(struct vcpu *vcpu)
+/* The guest's own end. What KVM would run if it were entered again is undefined (SVM starts at the reset vector,
+ * where nothing is): the vCPU parks itself until the reset lets it go on. */
+static void end(struct vcpu *vcpu, bool reset)
 {
-	bool reset = vcpu->run->system_event.type == KVM_SYSTEM_EVENT_RESET;
-
+	vcpu_park(vcpu, true);
 	vcpu->host.ended(vcpu->host.ctx, vcpu->index, reset);
 }
 
@@ -230,10 +229,10 @@ static void handle_exit(struct vcpu *vcpu)
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		/* A triple fault is how many kernels reboot: a PC resets. */
-		vcpu->host.ended(vcpu->host.ctx, vcpu->index, true);
+		end(vcpu, true);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
-		handle_system_event(vcpu);
+		end(vcpu, run->system_event.type == KVM_SYSTEM_EVENT_RESET);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		fail(vcpu, -EINVAL, "KVM could not enter the guest (hardware entry failure)");
@@ -313,8 +312,10 @@ static void run_loop(struct vcpu *vcpu)
 	while (!stopping(vcpu)) {
 		int r;
 
-		if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE)) {
 			take_kick(vcpu);
+			continue; /* the kick may have been vcpu_stop's */
+		}
 		if (vcpu->index == 0)
 			deliver_pic(vcpu);
 		r = kvm_vcpu_run(vcpu->kvm);
@@ -327,17 +328,26 @@ static void run_loop(struct vcpu *vcpu)
 	}
 }
 
+/* The vCPU's own thread: another vCPU's interrupt may kick this one at any moment. */
+static void set_kickable(struct vcpu *vcpu, bool kickable)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	vcpu->self = pthread_self();
+	vcpu->kickable = kickable;
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
 
-	vcpu->self = pthread_self();
-	__atomic_store_n(&vcpu->kickable, true, __ATOMIC_RELEASE);
+	set_kickable(vcpu, true);
 	quiesce_join(vcpu->host.quiesce, &vcpu->member);
 	/* One that came before the thread could be signalled, or a park from the start. */
 	take_kick(vcpu);
 	run_loop(vcpu);
 	quiesce_leave(vcpu->host.quiesce, &vcpu->member);
+	set_kickable(vcpu, false);
 	return NULL;
 }
 
@@ -360,6 +370,5 @@ void vcpu_stop(struct vcpu *vcpu)
 	__atomic_store_n(&vcpu->ending, true, __ATOMIC_RELEASE);
 	vcpu_kick(vcpu);
 	pthread_join(vcpu->thread, NULL);
-	vcpu->kickable = false;
 	vcpu->started = false;
 }

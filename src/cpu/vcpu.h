@@ -27,7 +27,8 @@ struct vcpu_host {
 	int (*pic_acknowledge)(void *ctx);
 	/* The vCPU cannot go on: triple fault, KVM error; `what` is one line. */
 	void (*failed)(void *ctx, uint32_t index, int code, const char *what);
-	/* KVM reported a shutdown (triple fault) or a system event reset/shutdown. */
+	/* KVM reported a shutdown (triple fault) or a system event reset/shutdown. The vCPU is parked: it enters the
+	 * guest again only after vcpu_park(false). */
 	void (*ended)(void *ctx, uint32_t index, bool reset);
 	void *ctx;
 };

@@ -215,20 +215,47 @@ static void power_off_event(struct kvm_run *run, void *ctx _unused_)
 	run->system_event.type = KVM_SYSTEM_EVENT_SHUTDOWN;
 }
 
+static void unknown_exit(struct kvm_run *run, void *ctx _unused_)
+{
+	run->exit_reason = 9999;
+}
+
+/* Waits until the vCPU stands still, if it ever does. */
+static void wait_for(const unsigned int *count)
+{
+	while (!__atomic_load_n(count, __ATOMIC_ACQUIRE))
+		usleep(100);
+}
+
 static void a_triple_fault_is_a_reset(void **state)
 {
 	static const struct kvm_fake_exit script[] = { { .fill = shutdown_exit },
 						       { .fill = power_off_event } };
 	struct rig *rig = *state;
 
-	run_script(rig, script, ARRAY_SIZE(script));
+	kvm_fake_script(vcpu_kvm(rig->vcpu), script, ARRAY_SIZE(script));
+	assert_int_equal(vcpu_start(rig->vcpu, NULL), 0);
+	wait_for(&rig->resets);
+	assert_int_equal(rig->power_offs, 0);
+	vcpu_park(rig->vcpu, false); /* the reset is done */
+	wait_for(&rig->power_offs);
 	assert_int_equal(rig->resets, 1);
-	assert_int_equal(rig->power_offs, 1);
 }
 
-static void unknown_exit(struct kvm_run *run, void *ctx _unused_)
+/* On SVM, KVM runs a vCPU that had a triple fault from the reset vector, where nothing is. */
+static void a_vcpu_that_ended_does_not_run_on(void **state)
 {
-	run->exit_reason = 9999;
+	static const struct kvm_fake_exit script[] = { { .fill = shutdown_exit },
+						       { .fill = unknown_exit } };
+	struct rig *rig = *state;
+
+	kvm_fake_script(vcpu_kvm(rig->vcpu), script, ARRAY_SIZE(script));
+	assert_int_equal(vcpu_start(rig->vcpu, NULL), 0);
+	wait_for(&rig->resets);
+	quiesce_begin(&rig->quiesce); /* what it did after the exit is done now */
+	quiesce_end(&rig->quiesce);
+	usleep(2000);
+	assert_int_equal(rig->failures, 0);
 }
 
 static void an_unknown_exit_ends_the_vcpu(void **state)
@@ -286,8 +313,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(exits_become_accesses),	       TEST(a_triple_fault_is_a_reset),
-		TEST(an_unknown_exit_ends_the_vcpu),   TEST(the_barrier_stops_a_running_vcpu),
+		TEST(exits_become_accesses),
+		TEST(a_triple_fault_is_a_reset),
+		TEST(a_vcpu_that_ended_does_not_run_on),
+
+		TEST(an_unknown_exit_ends_the_vcpu),
+		TEST(the_barrier_stops_a_running_vcpu),
 		TEST(a_parked_vcpu_obeys_the_barrier),
 	};
 
