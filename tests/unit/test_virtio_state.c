@@ -205,8 +205,10 @@ static void load_heals_a_broken_device(void **state)
 	rig_bring_up(to);
 	virtio_device_broken(&to->echo->vdev);
 	assert_int_equal(vdriver_status(&to->driver), VSTATUS_OK | VSTATUS_NEEDS_RESET);
+	quiesce_begin(&to->m->quiesce);
 	vmachine_copy_memory(to->m, pair->from.m);
 	assert_int_equal(vdevice_load(to->m, &to->echo->vdev.device, &pair->stream, NULL), 0);
+	quiesce_end(&to->m->quiesce);
 	adopt_driver(pair);
 	for (unsigned int i = 0; i < 4; i++)
 		rig_assert_answered(to, i / 2);
