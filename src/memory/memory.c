@@ -44,15 +44,18 @@ int memory_make_fd(uint64_t size, enum memory_hugepages hugepages, struct error 
 
 static int map_bank(struct memory *memory, struct memory_bank *bank, struct error *err)
 {
-	void *host = mmap(NULL, bank->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-			  memory->fd, (off_t)bank->offset);
+	/* Huge pages are reserved now: without, a touch that finds none left is a SIGBUS. */
+	int reserve = memory->hugepages == MEMORY_HUGE_ON ? 0 : MAP_NORESERVE;
+	void *host = mmap(NULL, bank->len, PROT_READ | PROT_WRITE, MAP_SHARED | reserve, memory->fd,
+			  (off_t)bank->offset);
 
 	if (host == MAP_FAILED)
 		return error_set(err, -errno, EXIT_STATUS_HOST,
 				 "--memory: cannot map %llu MiB: %s%s",
 				 (unsigned long long)(bank->len >> 20), strerror(errno),
 				 memory->hugepages == MEMORY_HUGE_ON
-					 ? "; free huge pages: /proc/sys/vm/nr_hugepages"
+					 ? "; not enough huge pages are free: raise "
+					   "/proc/sys/vm/nr_hugepages, or use hugepages=off"
 					 : "");
 	bank->host = host;
 	/* Advice only: a kernel without THP for shmem (shmem_enabled=never) gives 4 KiB pages. */
@@ -63,17 +66,22 @@ static int map_bank(struct memory *memory, struct memory_bank *bank, struct erro
 	return 0;
 }
 
-static int check_existing(int fd, uint64_t size, struct error *err)
+/* The memfd given, or a new one, into `*fd`. */
+static int have_fd(int *fd, uint64_t size, enum memory_hugepages hugepages, struct error *err)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0)
+	if (*fd < 0) {
+		*fd = memory_make_fd(size, hugepages, err);
+		return MIN(*fd, 0);
+	}
+	if (fstat(*fd, &st) < 0)
 		return error_set(err, -errno, EXIT_STATUS_FAILED, "guest memory: %s",
 				 strerror(errno));
 	if ((uint64_t)st.st_size < size)
 		return error_set(err, -EINVAL, EXIT_STATUS_FAILED,
 				 "guest memory: the descriptor given is smaller than --memory");
-	return fd;
+	return 0;
 }
 
 static void lay_out_banks(struct memory *memory, uint64_t hole_start, uint64_t hole_end)
@@ -92,13 +100,6 @@ static void lay_out_banks(struct memory *memory, uint64_t hole_start, uint64_t h
 	}
 }
 
-/* Opened now, because the sandbox will leave no /proc to open it in. */
-static int open_pagemap(struct memory *memory)
-{
-	memory->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	return memory->pagemap < 0 ? -errno : 0;
-}
-
 int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
 		  enum memory_hugepages hugepages, int fd, struct memory **ret_memory,
 		  struct error *err)
@@ -111,20 +112,17 @@ int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
 		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
 				 "--memory: must be a multiple of 2 MiB, at most %llu GiB",
 				 (unsigned long long)(LIMIT_MEMORY >> 30));
-	owned = owned < 0 ? memory_make_fd(size, hugepages, err) : check_existing(owned, size, err);
-	if (owned < 0)
-		return owned;
+	r = have_fd(&owned, size, hugepages, err);
+	if (r < 0)
+		return r;
 	memory = calloc(1, sizeof(*memory));
 	if (!memory)
 		return -ENOMEM;
 	memory->fd = TAKE_FD(owned);
-	memory->pagemap = -1;
 	memory->size = size;
 	memory->hugepages = hugepages;
 	lay_out_banks(memory, hole_start, hole_end);
 	r = memory_dirty_new(memory, &memory->dirty);
-	if (r == 0 && hugepages == MEMORY_HUGE_ON)
-		r = open_pagemap(memory);
 	for (size_t i = 0; r == 0 && i < memory->n_banks; i++)
 		r = map_bank(memory, &memory->banks[i], err);
 	if (r < 0) {
@@ -143,7 +141,6 @@ void memory_free(struct memory *memory)
 		if (memory->banks[i].host)
 			munmap(memory->banks[i].host, memory->banks[i].len);
 	memory_dirty_free(memory->dirty);
-	fd_close(memory->pagemap);
 	fd_close(memory->fd);
 	free(memory);
 }

@@ -48,8 +48,7 @@ struct memory_bank {
 struct memory_dirty;
 
 struct memory {
-	int fd;	     /* the memfd; owned */
-	int pagemap; /* hugetlb: /proc/self/pagemap; owned, else -1 */
+	int fd; /* the memfd; owned */
 	enum memory_hugepages hugepages;
 	size_t n_banks;
 	struct memory_bank banks[MEMORY_BANKS_MAX];
@@ -95,10 +94,13 @@ struct memory_range {
 	uint64_t len;
 };
 
+/* How many bytes of RAM the host had to give so far. One system call, whatever the guest did. Any thread. */
+_must_check_ int memory_populated(const struct memory *memory, uint64_t *ret_bytes);
+
 /*
  * The next populated range at or after `from`: 1 and `*ret_range`, or 0 when there is none. Found with
- * SEEK_DATA on a 4 KiB memfd; on hugetlb (where SEEK_DATA says everything is data) by 2 MiB
- * page through /proc/self/pagemap. Never reads guest bytes, so it fills no hole.
+ * SEEK_DATA, which calls all of a hugetlb memfd data. Never reads guest bytes, so it fills no hole. There may
+ * be as many ranges as pages: not for the control loop.
  */
 _must_check_ int memory_next_populated(struct memory *memory, gpa_t from,
 				       struct memory_range *ret_range);

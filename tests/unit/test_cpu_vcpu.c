@@ -220,7 +220,7 @@ static void unknown_exit(struct kvm_run *run, void *ctx _unused_)
 	run->exit_reason = 9999;
 }
 
-/* Waits until the vCPU stands still, if it ever does. */
+/* Until the vCPU's thread has counted one. */
 static void wait_for(const unsigned int *count)
 {
 	while (!__atomic_load_n(count, __ATOMIC_ACQUIRE))
@@ -316,7 +316,6 @@ int main(void)
 		TEST(exits_become_accesses),
 		TEST(a_triple_fault_is_a_reset),
 		TEST(a_vcpu_that_ended_does_not_run_on),
-
 		TEST(an_unknown_exit_ends_the_vcpu),
 		TEST(the_barrier_stops_a_running_vcpu),
 		TEST(a_parked_vcpu_obeys_the_barrier),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -75,7 +77,10 @@ static void only_touched_pages_are_populated(void **state _unused_)
 {
 	struct memory *memory = two_banks();
 	struct memory_range range;
+	uint64_t bytes;
 
+	assert_int_equal(memory_populated(memory, &bytes), 0);
+	assert_int_equal(bytes, 0);
 	assert_int_equal(memory_next_populated(memory, gpa(0), &range), 0);
 	assert_int_equal(memory_write(memory, gpa(0x3000), "a", 1), 0);
 	assert_int_equal(memory_write(memory, gpa(LOW - 1), "b", 1), 0);
@@ -90,7 +95,44 @@ static void only_touched_pages_are_populated(void **state _unused_)
 	assert_int_equal(memory_next_populated(memory, gpa(LOW), &range), 1);
 	assert_int_equal(range.start.v, HIGH);
 	assert_int_equal(memory_next_populated(memory, gpa(HIGH + 0x1000), &range), 0);
+	assert_int_equal(memory_populated(memory, &bytes), 0);
+	assert_int_equal(bytes, 3 * 0x1000);
 	memory_free(memory);
+}
+
+static void a_memfd_that_is_refused_is_closed(void **state _unused_)
+{
+	struct memory *memory = NULL;
+	int fd = memory_make_fd(MIB(2), MEMORY_HUGE_OFF, NULL);
+
+	assert_true(fd >= 0);
+	assert_int_equal(memory_create(MIB(4), LOW, HIGH, MEMORY_HUGE_OFF, fd, &memory, NULL),
+			 -EINVAL);
+	assert_int_equal(fcntl(fd, F_GETFD), -1); /* ownership passed */
+}
+
+static uint64_t free_huge_pages(void)
+{
+	FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
+	unsigned long count = 0;
+
+	if (!file)
+		skip(); /* a kernel without hugetlbfs */
+	assert_int_equal(fscanf(file, "%lu", &count), 1);
+	fclose(file);
+	return count;
+}
+
+/* Without a reservation the guest's first touch, or ours, would be a SIGBUS. */
+static void huge_pages_that_are_not_there_are_refused(void **state _unused_)
+{
+	uint64_t size = (free_huge_pages() + 64) * MIB(2);
+	struct memory *memory = NULL;
+	struct error err = { 0 };
+
+	assert_true(memory_create(size, GIB(2), HIGH, MEMORY_HUGE_ON, -1, &memory, &err) < 0);
+	assert_non_null(strstr(err.message, "--memory"));
+	assert_non_null(strstr(err.message, "huge"));
 }
 
 static bool is_set(const struct dirty_bitmap *bitmap, uint64_t page)
@@ -204,6 +246,8 @@ int main(void)
 		cmocka_unit_test(what_is_written_is_read),
 		cmocka_unit_test(bad_sizes_are_refused),
 		cmocka_unit_test(only_touched_pages_are_populated),
+		cmocka_unit_test(a_memfd_that_is_refused_is_closed),
+		cmocka_unit_test(huge_pages_that_are_not_there_are_refused),
 		cmocka_unit_test(our_own_writes_are_in_the_log),
 		cmocka_unit_test(the_guests_writes_are_in_the_log),
 		cmocka_unit_test(a_broken_log_means_all_is_dirty),
