@@ -24,9 +24,9 @@ def disk_names():
 
 
 @pytest.fixture(scope="module")
-def rig(whole_session):
+def rig(host_of_all):
     """One guest with sixteen disks, all of them files, of which some are worse than others."""
-    host = whole_session
+    host = host_of_all
     with host.folder() as folder:
         host.sh(f"cd {folder} && truncate -s 64M {' '.join(disk_names())} && "
                 "dd if=/dev/zero bs=1M count=64 2>/dev/null | tr '\\0' 'h' | tee vdc >vdb")

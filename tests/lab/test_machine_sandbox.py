@@ -18,8 +18,8 @@ def statuses(host, pid):
 
 
 @pytest.fixture(scope="module")
-def confined(whole_session):
-    host = whole_session
+def confined(host_of_all):
+    host = host_of_all
     with host.folder() as folder, host.tap("sand0"):
         host.sh(f"truncate -s 8M {folder}/d")
         name = host.detach("--cpus", 2, "--disk", f"path={folder}/d", "--net", "tap=sand0")
