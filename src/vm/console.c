@@ -22,6 +22,7 @@ struct sink {
 	struct console *console;
 	struct loop_watch in, out; /* the same descriptor is watched once, by `in` */
 	bool same_fd, primary;
+	bool deaf; /* hung up, with input not yet taken: not watched until it is */
 	uint64_t at;
 };
 
@@ -116,17 +117,22 @@ static void wait_for_room(struct sink *sink, bool wait)
 	loop_change(sink->console->loop, watch, events);
 }
 
-/* Writes what there is; false when the sink has gone and was freed. */
+/* Writes what there is, at most a ring full at once: a guest that writes as fast as the sink reads must not keep the
+ * control loop here. False when the sink has gone and was freed. */
 static bool sink_drain(struct sink *sink)
 {
 	struct console *console = sink->console;
+	uint64_t lost, end = sink->at + RING_SIZE;
 	uint8_t buf[4096];
-	uint64_t lost;
 	size_t n;
 
 	while ((n = copy_out(console, &sink->at, buf, sizeof(buf), &lost))) {
 		ssize_t done;
 
+		if (sink->at >= end) {
+			fd_signal_event(console->wakeup.fd); /* the rest in another turn */
+			return true;
+		}
 		if (lost)
 			(void)!dprintf(sink->out.fd, "\r\n[%llu bytes lost]\r\n",
 				       (unsigned long long)lost);
@@ -187,6 +193,8 @@ static void offer_input(struct console *console)
 		uint32_t out = sink->in.events & EPOLLOUT;
 
 		loop_change(console->loop, &sink->in, out | (console->n_input ? 0U : EPOLLIN));
+		if (sink->deaf && !console->n_input)
+			sink->deaf = loop_add(console->loop, &sink->in) < 0;
 	}
 }
 
@@ -203,13 +211,19 @@ static size_t take_escapes(struct console *console, uint8_t *buf, size_t n)
 	return kept;
 }
 
-static bool sink_read(struct sink *sink)
+/* False when the sink has gone and was freed, or is read no more. */
+static bool sink_read(struct sink *sink, bool hung_up)
 {
 	struct console *console = sink->console;
 	ssize_t n;
 
-	if (console->n_input)
+	if (console->n_input) {
+		/* A hang-up is reported whatever is waited for: look away until there is room to read on. */
+		if (hung_up)
+			loop_remove(console->loop, &sink->in);
+		sink->deaf = hung_up;
 		return true;
+	}
 	n = read(sink->in.fd, console->input, sizeof(console->input));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
@@ -234,18 +248,22 @@ static void in_ready(struct loop_watch *watch, uint32_t events)
 	struct console *console = sink->console;
 
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		if (!sink_read(sink))
+		if (!sink_read(sink, events & (EPOLLHUP | EPOLLERR)))
 			return;
 	if ((events & EPOLLOUT) && sink_drain(sink))
 		update_room(console);
 }
 
-static void out_ready(struct loop_watch *watch, uint32_t events _unused_)
+static void out_ready(struct loop_watch *watch, uint32_t events)
 {
 	struct sink *sink = container_of(watch, struct sink, out);
 	struct console *console = sink->console;
 
-	sink_drain(sink);
+	/* Nobody reads any more, which is reported for ever: do not wait for a write to find out. */
+	if (events & (EPOLLERR | EPOLLHUP))
+		sink_free(sink);
+	else
+		sink_drain(sink);
 	update_room(console);
 }
 
