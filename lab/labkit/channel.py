@@ -3,7 +3,8 @@
 
 A machine has a fixed number of ports, each a UNIX socket of the emulator. Whoever runs a command
 holds the lock of one port. The lock file says "busy" while a command runs, so that the next
-holder knows when the last one died half way through a frame, and flushes it.
+holder knows when the last one died half way through a frame, and flushes it. A file "slow-line"
+says that there is a serial line behind the port.
 """
 
 import contextlib
@@ -43,6 +44,9 @@ class Port:
     def __init__(self, folder, timeout=30):
         self._deadline = time.monotonic() + timeout
         self._lock = self._take(folder)
+        slow = (folder / "slow-line").exists()
+        self.chunk = 512 if slow else CHUNK
+        self._flush = 4096 if slow else FRAME_MAX + HEAD.size
         self._socket = socket.socket(socket.AF_UNIX)
         self._buffer = bytearray()
         self._sending = threading.Lock()
@@ -59,7 +63,10 @@ class Port:
         while True:
             for number in range(PORTS):
                 self._path = str(folder / f"port.{number}")
-                lock = open(self._path + ".lock", "r+b", buffering=0)
+                try:
+                    lock = open(self._path + ".lock", "r+b", buffering=0)
+                except FileNotFoundError:
+                    break
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._dirty = lock.read(4) == b"busy"
@@ -67,7 +74,7 @@ class Port:
                 except BlockingIOError:
                     lock.close()
             if time.monotonic() > self._deadline:
-                raise LabError(f"machine {folder.name}", f"{PORTS} commands run in it already",
+                raise LabError(f"machine {folder.name}", f"{number} commands run in it already",
                                "end one of them")
             time.sleep(0.02)
 
@@ -80,7 +87,7 @@ class Port:
         hello = frame(HELLO, token)
         was_dirty = self._dirty
         self._mark(b"busy")
-        self.send((bytes(FRAME_MAX + HEAD.size) if was_dirty else b"") + hello)
+        self.send((bytes(self._flush) if was_dirty else b"") + hello)
         while (at := self._buffer.find(hello)) < 0:
             if not self._receive(self._deadline - time.monotonic()):
                 raise TimeoutError("no answer in time")
@@ -195,8 +202,8 @@ class Process:
             self._port.send(frame(kind, payload))
 
     def write(self, data):
-        for at in range(0, len(data), CHUNK):
-            self._say(STDIN, data[at:at + CHUNK])
+        for at in range(0, len(data), self._port.chunk):
+            self._say(STDIN, data[at:at + self._port.chunk])
 
     def close_stdin(self):
         self._say(CLOSE)

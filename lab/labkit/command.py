@@ -46,6 +46,8 @@ def parser():
                     help="give each a SCSI disk with persistent reservations")
     up.add_argument("--share-disk", metavar="SIZE", type=disks.parse_size,
                     help="give all the same NVMe disk")
+    up.add_argument("--vtx", action="store_true", default=None,
+                    help="a machine with VT-x, by Bochs: slow, alone, and without the host's files")
 
     shell = verb("shell", "a shell in a machine")
     shell.add_argument("machine")
@@ -90,7 +92,7 @@ def parser():
 
 def do_up(arguments, progress):
     asked = {key: getattr(arguments, key) for key in
-             ("machines", "cpus", "memory", "nvme", "nic", "scsi", "share_disk")
+             ("machines", "cpus", "memory", "nvme", "nic", "scsi", "share_disk", "vtx")
              if getattr(arguments, key) is not None}
     clean(progress)
     if arguments.name in names():

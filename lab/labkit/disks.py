@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks of the machines: raw files, sparse, and the emulator's options for them."""
 
-import shutil
 import subprocess
 
 from . import cache
@@ -61,7 +60,3 @@ def nvme(path, name, shared):
     return ["-blockdev", f"driver=raw,node-name={name},file.driver=file,file.filename={path},"
                          f"file.locking={lock},cache.direct=off,cache.no-flush=off",
             "-device", f"nvme,drive={name},serial={name}"]
-
-
-def remove(path):
-    shutil.rmtree(path, ignore_errors=True)

@@ -7,6 +7,7 @@ privilege this way. The format: Documentation/driver-api/early-userspace/buffer-
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 
@@ -44,6 +45,20 @@ class Initramfs:
     def device(self, path, major, minor):
         self.folder(os.path.dirname(str(path).strip("/")))
         self._entry(path, stat.S_IFCHR | 0o600, device=(major, minor))
+
+    def busybox(self, binary):
+        """Adds busybox, a link for each of its tools, and what every first root needs."""
+        for name in ("dev", "proc", "sys", "etc", "root", "sbin", "run", "tmp", "mnt", "var/tmp"):
+            self.folder(name)
+        self.device("dev/console", 5, 1)
+        self.file("bin/busybox", binary, 0o755)
+        listed = subprocess.run([str(binary), "--list"], check=True, text=True,
+                                stdout=subprocess.PIPE).stdout
+        for name in listed.split():
+            if name != "busybox":
+                self.link(f"bin/{name}", "busybox")
+        self.file("etc/passwd", "root::0:0:root:/root:/bin/sh\n")
+        self.file("etc/group", "root:x:0:\n")
 
     def modules(self, kernel, names, into="/modules"):
         """Adds the modules, and the order to load them in as the file "order" beside them."""

@@ -6,14 +6,15 @@ import os
 import secrets
 import shutil
 
-from . import cache, guests, paths, process
+from . import cache, paths, process
 from .errors import LabError
 from .machine import Machine
 from .progress import QUIET
+from .vtx import VtxMachine
 from .wires import Wires
 
 DEFAULTS = {"machines": 1, "memory": 2048, "cpus": 2, "nvme": False, "nic": False, "scsi": False,
-            "share_disk": 0}
+            "share_disk": 0, "vtx": False, "files": []}
 MACHINES_MAX = 8
 
 
@@ -37,9 +38,14 @@ class Lab:
         if not 1 <= count <= MACHINES_MAX:
             raise LabError(f"{count} machines", f"a lab has 1 to {MACHINES_MAX}")
         self.machines = {}
+        kind = VtxMachine if self.options["vtx"] else Machine
+        if self.options["vtx"] and (count > 1 or any(
+                self.options[key] for key in ("nvme", "nic", "scsi", "share_disk"))):
+            raise LabError("--vtx", "a machine of Bochs stands alone, without disks and cards",
+                           "start it in a lab of its own")
         for number in range(1, count + 1):
             name = chr(ord("A") + number - 1)
-            self.machines[name] = Machine(self, name, number)
+            self.machines[name] = kind(self, name, number)
         self.wires = Wires(self)
 
     @classmethod
@@ -70,10 +76,6 @@ class Lab:
 
     def state(self, key):
         return self._state.get(key)
-
-    @staticmethod
-    def guest_disks():
-        return list(guests.disks_built())
 
     def _lock_path(self):
         return paths.labs_directory() / f".{self.name}.lock"

@@ -64,7 +64,7 @@ def stop(who, timeout=10):
         time.sleep(0.002)
 
 
-def start(command, log, bound):
+def start(command, log, bound, pass_fds=()):
     """Starts a process of a lab. With bound it dies with the thread that started it."""
     starter = os.getpid()
 
@@ -76,4 +76,5 @@ def start(command, log, bound):
 
     with open(log, "ab") as out:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                start_new_session=True, preexec_fn=before_exec)
+                                start_new_session=True, preexec_fn=before_exec,
+                                pass_fds=pass_fds)

@@ -18,27 +18,6 @@ TOOLS = ["fio", "stress-ng", "iperf3"]
 NO_LIBRARY_OF_A_TOOL = ("dpkg", "debconf", "perl-base", "tar", "init-system-helpers")
 
 
-def applets(busybox):
-    text = subprocess.run([str(busybox), "--list"], check=True, text=True,
-                          stdout=subprocess.PIPE).stdout
-    return [name for name in text.split() if name != "busybox"]
-
-
-def skeleton(busybox, debian, names):
-    archive = Initramfs()
-    for name in ("dev", "proc", "sys", "etc", "root", "sbin", "run", "tmp", "mnt"):
-        archive.folder(name)
-    archive.device("dev/console", 5, 1)
-    archive.file("bin/busybox", busybox, 0o755)
-    for name in names:
-        archive.link(f"bin/{name}", "busybox")
-    archive.file("init", INIT, 0o755)
-    archive.file("etc/passwd", "root::0:0:root:/root:/bin/sh\n")
-    archive.file("etc/group", "root:x:0:\n")
-    archive.modules(debian, MODULES)
-    return archive
-
-
 def needed_files(root, programs):
     """The programs and the libraries that they load, as paths under root."""
     found, queue = {}, list(programs)
@@ -70,7 +49,10 @@ def add_tools(archive, root):
 
 def _build(name, debian, busybox, extra=None):
     def build(folder):
-        archive = skeleton(busybox, debian, applets(busybox))
+        archive = Initramfs()
+        archive.busybox(busybox)
+        archive.file("init", INIT, 0o755)
+        archive.modules(debian, MODULES)
         if extra:
             add_tools(archive, extra)
         archive.write(folder / "initrd")

@@ -59,9 +59,9 @@ struct path {
 struct port {
 	int listener;
 	int wire;
-	int sending;	/* the path whose first record is partly sent, or -1 */
-	size_t sent;	/* bytes of it that are */
-	bool full;	/* the emulator takes no more for now */
+	int sending; /* the path whose first record is partly sent, or -1 */
+	size_t sent; /* bytes of it that are */
+	bool full;   /* the emulator takes no more for now */
 	size_t have;
 	uint8_t input[INPUT_SIZE];
 };
