@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * covers: virtio/net.c virtio/net_control.c virtio/net_rx.c virtio/net_tx.c
+ * covers: virtio/net.c virtio/net_control.c virtio/net_rx.c virtio/net_tx.c virtio/net_vhost.c
  *
  * A hostile driver and a hostile wire: an input is a list of actions, each a byte and its arguments. The
  * workers' loops are turned here, so that an input does the same in every run.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/vhost_fake.h"
 #include "../unit/virtio_driver.h"
 #include "base/cleanup.h"
 #include "net/pair.h"
@@ -160,7 +162,7 @@ static void kick(struct machine *m, struct input *in)
 	struct vqueue *q = queue_of(m, in);
 
 	if (m->driven)
-		vqueue_kick(q);
+		vqueue_kick_anyway(q);
 }
 
 static void collect(struct machine *m, struct input *in)
@@ -245,11 +247,22 @@ static void wire_unplug(struct machine *m, struct input *in _unused_)
 
 /* ---- the host ---- */
 
+/* What the barrier does to workers. */
+static void park(struct machine *m, bool parked)
+{
+	struct virtio_device *vdev = &vn_of(m)->vdev;
+
+	for (unsigned int i = 0; i < vdev->n_workers; i++)
+		worker_park(vdev->workers[i], parked);
+}
+
 static void announce(struct machine *m, struct input *in _unused_)
 {
 	uint8_t mac[6];
 
 	virtio_net_mac(m->device, mac);
+	park(m, true);
+	park(m, false);
 	if (virtio_net_announce(m->device) < 0)
 		return;
 }
@@ -264,6 +277,7 @@ static void save_and_load(struct machine *m, struct input *in)
 	struct buffer saved;
 
 	buffer_init(&saved, LIMIT_STATE_SECTION);
+	park(m, true);
 	if (vdevice_save(m->vm, m->device, &saved) < 0)
 		abort();
 	/* From the end: the queues and what is ours; PCI registers are another target's. */
@@ -271,6 +285,7 @@ static void save_and_load(struct machine *m, struct input *in)
 		saved.data[saved.len - 1 - at] ^= flip;
 	if (vdevice_load(m->vm, m->device, &saved, &err) == 0 && vn->state.pairs > m->pairs)
 		abort();
+	park(m, false);
 	buffer_release(&saved);
 	m->driven = m->driven && vdriver_status(&m->driver) == VSTATUS_OK;
 }
@@ -294,15 +309,27 @@ static void claim_in_flight(struct machine *m, struct input *in)
 	buffer_release(&saved);
 }
 
+/* The kernel's vhost serves some chains, or refuses the next ring. */
+static void vhost_works(struct machine *m, struct input *in)
+{
+	uint16_t n = (uint16_t)take(in, 1);
+	unsigned int index = n & 1;
+
+	if (vn_of(m)->vhost_fd < 0)
+		return;
+	vhost_fake_work(vhost_fake_of(vn_of(m)->vhost_fd), index, n >> 2);
+	vhost_fake_of(vn_of(m)->vhost_fd)->refuse = n & 2 ? -EFAULT : 0;
+}
+
 static void turn_once(struct machine *m, struct input *in _unused_)
 {
 	turn(m);
 }
 
 static void (*const actions[])(struct machine *m, struct input *in) = {
-	turn_once,	 chain,	  many,	       descriptor, publish,	 kick,	   collect,
-	scribble,	 command, registers,   wire_send,  wire_receive, announce, save_and_load,
-	claim_in_flight, drive,	  wire_unplug,
+	turn_once,	 chain,	  many,	       descriptor,  publish,	  kick,	    collect,
+	scribble,	 command, registers,   wire_send,   wire_receive, announce, save_and_load,
+	claim_in_flight, drive,	  wire_unplug, vhost_works,
 };
 
 /* ---- an input ---- */
@@ -316,6 +343,10 @@ static void plug(struct machine *m, struct input *in)
 	struct net_events events = { nothing, nothing, nothing_gone, NULL };
 	struct virtio_net_params params = { .vhost_fd = -1, .tap_fd = -1 };
 
+	if (shape == 8) { /* one pair, by the kernel */
+		params.vhost_fd = vhost_fake_new();
+		params.tap_fd = params.vhost_fd;
+	}
 	m->pairs = cable.queue_pairs;
 	m->n_queues = 2 * m->pairs + 1;
 	m->vm = vmachine_new(RAM, NULL);

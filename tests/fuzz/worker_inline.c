@@ -7,6 +7,7 @@
  * in every run. A program that has this object takes none of base/worker.c. */
 struct worker {
 	struct loop *loop;
+	struct list pauses;
 };
 
 struct worker *worker_new(const char *name _unused_, const struct clock *clock,
@@ -16,6 +17,7 @@ struct worker *worker_new(const char *name _unused_, const struct clock *clock,
 
 	if (!worker)
 		return NULL;
+	list_init(&worker->pauses);
 	worker->loop = loop_new(clock);
 	if (!worker->loop) {
 		free(worker);
@@ -39,13 +41,25 @@ void worker_call(struct worker *worker _unused_, void (*fn)(void *arg), void *ar
 	fn(arg);
 }
 
-/* There is no barrier to park at. */
-void worker_add_pause(struct worker *worker _unused_, struct worker_pause *pause _unused_)
+void worker_add_pause(struct worker *worker, struct worker_pause *pause)
 {
+	list_append(&worker->pauses, &pause->link);
 }
 
-void worker_remove_pause(struct worker_pause *pause _unused_)
+void worker_remove_pause(struct worker_pause *pause)
 {
+	list_remove(&pause->link);
+}
+
+void worker_park(struct worker *worker, bool parked)
+{
+	struct list *item, *next;
+
+	list_for_each(item, next, &worker->pauses) {
+		struct worker_pause *pause = container_of(item, struct worker_pause, link);
+
+		(parked ? pause->park : pause->unpark)(pause);
+	}
 }
 
 void worker_free(struct worker *worker)

@@ -5,3 +5,5 @@
 
 /* One turn of the worker's loop, without waiting. */
 void worker_turn(struct worker *worker);
+/* What the barrier does when a worker parks at it, and when it goes on. */
+void worker_park(struct worker *worker, bool parked);
