@@ -2,14 +2,14 @@
 
 /*
  * Accesses to PCI configuration space by both ways, to BARs and to the MSI-X table, with interrupts, resets
- * and damaged saved states between them.
+ * and damaged saved states between them, and a tap that comes and goes.
  *
  * covers: bus/bus.c bus/pci.c bus/pci_host.c bus/pci_msix.c
  *
  *   input := op*     op := code u8, address u16, data u32 (little-endian)
  *
  * What must hold: nothing crashes; a BAR is mapped only inside a window and never over another; what the card
- * must not change stays; a saved state is one that it accepts.
+ * must not change stays; a saved state is one that it accepts; a tap sees the end of all whose begin it saw.
  */
 
 #include <assert.h>
@@ -39,6 +39,9 @@ struct machine {
 	struct pci_host *host;
 	struct card cards[2];
 	uint64_t messages;
+	struct bus_tap tap;
+	bool tapped;
+	uint64_t begins, ends;
 };
 
 static uint64_t card_read(void *ctx, uint64_t offset, unsigned int size)
@@ -91,6 +94,28 @@ static void take_message(void *ctx, const struct msi_message *message)
 	((struct machine *)ctx)->messages += message->data;
 }
 
+/* Answers one in four itself, so that the device does not see it. */
+static enum tap_verdict tap_before(struct bus_tap *tap, struct bus_access *access)
+{
+	struct machine *m = container_of(tap, struct machine, tap);
+
+	return m->begins++ % 4 == 3 ? TAP_DONE : TAP_PASS;
+}
+
+static void tap_after(struct bus_tap *tap, struct bus_access *access)
+{
+	container_of(tap, struct machine, tap)->ends++;
+}
+
+static void toggle_tap(struct machine *m)
+{
+	if (m->tapped)
+		bus_remove_tap(m->bus, &m->tap);
+	else
+		bus_add_tap(m->bus, &m->tap);
+	m->tapped = !m->tapped;
+}
+
 static void make_machine(struct machine *m)
 {
 	const struct pci_windows windows = {
@@ -105,7 +130,8 @@ static void make_machine(struct machine *m)
 	const struct pci_identity bridge = { .vendor = 0x8086, .device = 0x29c0 };
 	const struct msi_sink sink = { take_message, m };
 
-	*m = (struct machine){ .bus = bus_new() };
+	*m = (struct machine){ .bus = bus_new(),
+			       .tap = { .before = tap_before, .after = tap_after } };
 	assert(m->bus && pci_host_new(m->bus, &windows, &bridge, &sink, &m->host) == 0);
 	make_card(m, &m->cards[0]);
 	make_card(m, &m->cards[1]);
@@ -113,6 +139,8 @@ static void make_machine(struct machine *m)
 
 static void free_machine(struct machine *m)
 {
+	if (m->tapped)
+		toggle_tap(m);
 	for (int i = 0; i < 2; i++) {
 		pci_unplug(&m->cards[i].pci);
 		device_release(&m->cards[i].device);
@@ -186,6 +214,7 @@ enum op {
 	OP_RESET,
 	OP_SAVE,
 	OP_DAMAGE,
+	OP_TAP,
 	OP_COUNT,
 };
 
@@ -234,6 +263,9 @@ static void run_op(struct machine *m, uint8_t code, uint16_t address, uint32_t d
 	case OP_DAMAGE:
 		save_and_load(m, card, data, (uint8_t)(address >> 8));
 		break;
+	case OP_TAP:
+		toggle_tap(m);
+		break;
 	}
 }
 
@@ -249,6 +281,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		run_op(&m, code, address, (uint32_t)cursor_take_le(&input, 4));
 		check_bars(&m);
+		assert(m.begins == m.ends);
 	}
 	free_machine(&m);
 	return 0;
