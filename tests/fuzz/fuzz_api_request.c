@@ -64,6 +64,17 @@ static int op_reset(void *vm _unused_, struct error *err _unused_)
 	return -EIO;
 }
 
+static int op_measure(void *vm, const struct measure_request *request,
+		      struct measure_result *ret_result, struct error *err)
+{
+	if (((struct rig *)vm)->state != API_VM_RUNNING)
+		return error_set(err, -ESHUTDOWN, EXIT_STATUS_FAILED,
+				 "cannot measure: not running");
+	assert(request->rounds >= 1 && request->rounds <= MEASURE_ROUNDS_MAX);
+	*ret_result = (struct measure_result){ .state_bytes = request->rounds };
+	return 0;
+}
+
 static void op_force_stop(void *vm)
 {
 	((struct rig *)vm)->state = API_VM_STOPPING;
@@ -75,6 +86,7 @@ static const struct api_vm_ops ops = {
 	.resume = op_resume,
 	.power_button = op_power_button,
 	.reset = op_reset,
+	.measure = op_measure,
 	.force_stop = op_force_stop,
 };
 
