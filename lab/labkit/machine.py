@@ -10,6 +10,10 @@ from .errors import LabError
 from .progress import QUIET
 from .qmp import Qmp
 
+# What a machine does not share with its host.
+OWN_FOLDERS = ("/tmp", "/run", "/dev", "/proc", "/sys", "/scratch")
+
+
 class Result:
     """What a command in a machine came to."""
 
@@ -159,6 +163,10 @@ class Machine:
         return Qmp(self.folder / "qmp")
 
     # Commands in it
+
+    def sees(self, folder):
+        """Whether the machine has the host's folder of that name."""
+        return not any(folder == own or folder.startswith(own + "/") for own in OWN_FOLDERS)
 
     def start_command(self, arguments, *, tty=False, cwd=None, env=None, size=(24, 80), sink=None):
         """Starts a command and returns its Process, which can be written to and waited for."""

@@ -57,7 +57,7 @@ def run(machine, arguments, with_tty):
     cwd = os.getcwd()
     env = {"TERM": os.environ.get("TERM", "dumb")} if with_tty else {}
     process = machine.start_command(arguments, tty=with_tty, env=env, sink=_sink, size=_window(),
-                                    cwd=cwd if _is_shared(cwd) else None)
+                                    cwd=cwd if machine.sees(cwd) else None)
     threading.Thread(target=_forward_input, args=(process,), daemon=True).start()
     with contextlib.ExitStack() as stack:
         if with_tty and sys.stdin.isatty():
@@ -65,9 +65,3 @@ def run(machine, arguments, with_tty):
             signal.signal(signal.SIGWINCH, lambda *_: process.resize(*_window()))
         status = process.wait()
     return 128 - status if status < 0 else status
-
-
-def _is_shared(path):
-    """The machine sees the host's files, but has these folders for itself."""
-    own = ("/tmp", "/run", "/dev", "/proc", "/sys", "/scratch")
-    return not any(path == folder or path.startswith(folder + "/") for folder in own)

@@ -98,8 +98,8 @@ class VtxMachine(Machine):
         return console.exists() and b"lab: the machine is up" in console.read_bytes()
 
     def kill(self):
-        process.kill(self.lab.state(f"bridge {self.name}"))
         super().kill()
+        process.kill(self.lab.state(f"bridge {self.name}"))
 
     def _make_image(self):
         debian = kernel("linux-image-amd64")
@@ -141,6 +141,9 @@ class VtxMachine(Machine):
         (self.folder / "bochsrc").write_text(CONFIGURATION.format(
             memory=min(self.lab.options["memory"], 1024), bios=BIOS, vga=VGA_BIOS,
             iso=self.folder / "iso.image", folder=self.folder, line=line))
+
+    def sees(self, folder):
+        return False
 
     def state(self):
         state = self.state_of_process()

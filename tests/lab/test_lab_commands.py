@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands in a machine: what comes back is exactly what the command did."""
 
+import fcntl
 import os
+import pty
+import select
 import signal
 import statistics
+import struct
 import subprocess
 import sys
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -117,6 +122,31 @@ def test_command_line_has_the_same_exactness(lab_of_one, machine):
     done = subprocess.run([LAB, "--name", lab_of_one.name, "run", "A", "--", "sh", "-c",
                            "cat; echo err >&2; exit 9"], input=data, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (9, data, b"err\n")
+
+
+def test_shell_is_a_terminal_like_the_one_it_was_called_from(lab_of_one, machine):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(LAB, [LAB, "--name", lab_of_one.name, "shell", "A"])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 71, 0, 0))
+    output = b""
+
+    def until(text):
+        nonlocal output
+        while text not in output:
+            assert select.select([terminal], [], [], 30)[0], f"no {text!r} in {output!r}"
+            output += os.read(terminal, 4096)
+
+    until(b"A:")  # the prompt, which names the machine
+    os.write(terminal, b"stty size; hostname; echo do''ne\n")
+    until(b"done")
+    assert b"31 71" in output and b"\nA\r" in output
+    os.write(terminal, b"sleep 1000\n")
+    time.sleep(0.5)
+    os.write(terminal, b"\x03echo in''terrupted\n")
+    until(b"interrupted")
+    os.write(terminal, b"exit 6\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
 
 
 def test_a_command_takes_less_than_a_fifth_of_a_second(machine):
