@@ -31,7 +31,7 @@ static struct fixture *plug_vhost(void)
 
 static bool wait_running(struct fixture *f)
 {
-	const volatile bool *running = fake_of(f)->running;
+	const _Atomic bool *running = fake_of(f)->running;
 
 	for (int i = 0; i < WAIT_MS && !(running[0] && running[1]); i++)
 		usleep(1000);

@@ -12,10 +12,10 @@
 
 struct vhost_fake {
 	struct vhost_ring rings[2]; /* as handed over last */
-	bool running[2];
-	uint16_t done[2];      /* positions worked on since the hand-over */
-	unsigned int prepared; /* how often */
-	int refuse;	       /* a negative errno that vhost_ring_start gives */
+	_Atomic bool running[2];    /* set by a queue thread, looked at by the test */
+	uint16_t done[2];	    /* positions worked on since the hand-over */
+	unsigned int prepared;	    /* how often */
+	int refuse;		    /* a negative errno that vhost_ring_start gives */
 };
 
 /* The fake behind a descriptor. It lives as long as the program, clean at each call of vhost_fake_new. */
