@@ -215,8 +215,8 @@ def counts(host):
     return dict(zip(COUNTS, text.splitlines()))
 
 
-def test_starts_and_stops_leak_nothing(host, request):
-    cycles = 2000 if request.config.getoption("--long") else 100
+def test_starts_and_stops_leak_nothing(host, long):
+    cycles = 2000 if long else 100
     words = " ".join(f"'{word}'" for word in host.arguments(["--cpus", "2"]))
     once = (f"{host.programs}/utsusu run cycle --detach {words} >/dev/null && "
             f"{host.programs}/utsusu stop cycle --force >/dev/null || exit 1; ")

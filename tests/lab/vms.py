@@ -198,16 +198,16 @@ class Host:
 
     def end_all(self):
         """Ends what a test's VMs are still doing; a passed test has ended them itself."""
-        for vm in self._processes:
-            if vm.name in self.shared:
-                continue
+        mine = [vm for vm in self._processes if vm.name not in self.shared]
+        if any(vm.process.running() for vm in mine) or self.states():
+            for name in self.states():
+                self.utsusu("stop", name, "--force", check=False)
+        for vm in mine:
+            with contextlib.suppress(LabError, TimeoutError):
+                vm.process.wait(5)
             if vm.process.running():
                 vm.process.kill()
-                with contextlib.suppress(LabError, TimeoutError):
-                    vm.process.wait(30)
         self._processes = [vm for vm in self._processes if vm.name in self.shared]
-        for name in self.states():
-            self.utsusu("stop", name, "--force", check=False)
 
     def processes(self):
         """Process ids of utsusu's programs, without those of shared VMs."""
