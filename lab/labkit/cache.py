@@ -5,8 +5,10 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from .paths import cache_directory
@@ -40,11 +42,14 @@ def built(name, inputs, build):
     """Returns the folder of what build(folder) makes from the inputs; builds it at most once."""
     path = lookup(name, inputs)
     if path.exists():
+        os.utime(path)      # prune() goes by the last use
         return path
     with locked(cache_directory() / f".{name}.lock"):
         if path.exists():
             return path
-        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_directory()))
+        for stale in cache_directory().glob(f".{name}~*"):
+            shutil.rmtree(stale, ignore_errors=True)    # its builder was killed
+        work = Path(tempfile.mkdtemp(prefix=f".{name}~", dir=cache_directory()))
         try:
             work.chmod(0o755)
             build(work)
@@ -52,3 +57,13 @@ def built(name, inputs, build):
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return path
+
+
+def prune(days):
+    """Takes away what nobody has used for so many days; returns the names."""
+    limit = time.time() - days * 86400
+    gone = [path for path in cache_directory().iterdir()
+            if re.fullmatch(r"[^.].*-[0-9a-f]{16}", path.name) and path.stat().st_mtime < limit]
+    for path in gone:
+        shutil.rmtree(path)
+    return sorted(path.name for path in gone)

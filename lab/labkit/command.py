@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from . import disks, paths, terminal
+from . import cache, disks, paths, terminal
 from .errors import LabError
 from .guests import GUESTS, guest
 from .lab import Lab, clean, names
@@ -85,6 +85,8 @@ def parser():
     build = actions.add_parser("build", help="build those that are not in the cache")
     build.add_argument("guest", nargs="*")
     actions.add_parser("list", help="which there are")
+    prune = actions.add_parser("prune", help="take away what was not used for some days")
+    prune.add_argument("--days", type=int, default=30, metavar="N", help="(default 30)")
     where = actions.add_parser("path", help="the files of one, as JSON")
     where.add_argument("guest")
     return top
@@ -169,6 +171,9 @@ def do_guests(arguments, progress):
             print(f"{name:12} {what}")
     elif arguments.action == "path":
         print(json.dumps(guest(arguments.guest), indent=1))
+    elif arguments.action == "prune":
+        for name in cache.prune(arguments.days):
+            progress.say(f"took away {name}")
     else:
         for name in arguments.guest or GUESTS:
             with progress.step(f"guest {name}"):
@@ -182,6 +187,10 @@ def main(argv):
         return globals()[f"do_{arguments.verb}"](arguments, progress) or 0
     except (LabError, TimeoutError, PermissionError) as error:
         print(f"lab: {error}", file=sys.stderr)
+        return 125
+    except FileNotFoundError as error:
+        print(f"lab: {error.filename}: not found; run 'scripts/dependencies lab' as root",
+              file=sys.stderr)
         return 125
     except KeyboardInterrupt:
         return 130

@@ -9,7 +9,6 @@ from .errors import LabError
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SCRATCH_SIZE = 8 << 30
 NVME_SIZE = 1 << 30
-SHARED_SIZE = 1 << 30
 
 
 def parse_size(text):

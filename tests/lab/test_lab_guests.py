@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests are built once, kept by content, and boot."""
 
+import os
 import threading
 import time
 
@@ -77,6 +78,19 @@ def test_failed_build_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatch):
         cache.built("thing", ["input"], fail)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     assert cache.built("thing", ["input"], lambda folder: None).is_dir()
+
+
+def test_prune_takes_only_what_was_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("UTSUSU_CACHE", str(tmp_path))
+    old = cache.built("thing", ["old"], lambda folder: None)
+    used = cache.built("thing", ["used"], lambda folder: None)
+    for path in (old, used):
+        os.utime(path, (0, 0))
+    cache.built("thing", ["used"], lambda folder: None)
+    (tmp_path / "resolved").mkdir(exist_ok=True)
+    os.utime(tmp_path / "resolved", (0, 0))
+    assert cache.prune(days=30) == [old.name]
+    assert not old.exists() and used.exists() and (tmp_path / "resolved").exists()
 
 
 def test_every_guest_says_what_it_is():
