@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -300,11 +301,28 @@ static bool read_word(const char *path, char *text, size_t size)
 	return true;
 }
 
+/* Several VMs may promise more than there is; one alone could never keep it. */
+static void check_memory_fits(const struct memory_config *memory, struct problems *problems)
+{
+	struct sysinfo host;
+	uint64_t most;
+
+	if (sysinfo(&host) < 0)
+		return;
+	most = ((uint64_t)host.totalram + host.totalswap) * host.mem_unit;
+	if (memory->size > most)
+		add(problems, -ENOMEM, EXIT_STATUS_HOST,
+		    "memory: %llu MiB are more than this machine has with its swap, %llu MiB; give less",
+		    (unsigned long long)(memory->size / MIB(1)),
+		    (unsigned long long)(most / MIB(1)));
+}
+
 static void check_memory(const struct memory_config *memory, struct problems *problems)
 {
 	char text[128];
 	uint64_t needed = memory->size / MIB(2);
 
+	check_memory_fits(memory, problems);
 	if (memory->hugepages == MEMORY_HUGE_ON) {
 		uint64_t free_pages = read_word(HUGE_FREE, text, sizeof(text))
 					      ? strtoull(text, NULL, 10)

@@ -231,13 +231,19 @@ int vm_process_open_consoles(struct vm_process *process, struct error *err)
 	return 0;
 }
 
+/* A service manager signals the whole group, and the keeper passes on what it got of that: one wish, not two. */
 static void signal_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
 	struct vm_process *process = container_of(watch, struct vm_process, signals);
+	uint64_t now = clock_now(loop_clock(process->loop));
 	struct signalfd_siginfo info;
 
 	while (read(watch->fd, &info, sizeof(info)) == sizeof(info))
-		vm_process_ask_for_end(process);
+		;
+	if (process->signalled_ns && now - process->signalled_ns < NSEC_PER_SEC)
+		return;
+	process->signalled_ns = now;
+	vm_process_ask_for_end(process);
 }
 
 int vm_process_watch_signals(struct vm_process *process)

@@ -121,13 +121,21 @@ def test_network_goes_on_after_a_reset(host):
 
 def test_bad_wire_loses_packets_and_nothing_else(host):
     with host.tap("n0", f"{HOST}/24"):
-        vm = start(host, "n0", ",filter=drop:every=3")
+        vm = start(host, "n0", ",filter=drop:nth=3")
         vm.sh(f"ping -c 12 -i 0.2 -W 2 {HOST}", check=False)
         assert vm.sh("echo alive").strip() == "alive"
         sent, got = vm.sh("cat /sys/class/net/eth0/statistics/tx_packets "
                           "/sys/class/net/eth0/statistics/rx_packets").split()
         assert int(got) < int(sent)
         vm.power_off()
+
+
+def test_a_tap_that_is_not_there_is_made_and_taken_away(host):
+    """For those who may do so; others are told the command."""
+    vm = host.start("--net", "tap=made0").ready()
+    assert host.sh("cat /sys/class/net/made0/tun_flags").strip()
+    vm.power_off()
+    host.until(lambda: host.run("test ! -e /sys/class/net/made0", check=False).returncode == 0, what="gone")
 
 
 @pytest.fixture
