@@ -35,11 +35,21 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
 
 
+def _is_long(config):
+    return bool(config.getoption("--long") or os.environ.get("UTSUSU_TEST_LONG"))
+
+
 def pytest_collection_modifyitems(config, items):
-    if not (config.getoption("--long") or os.environ.get("UTSUSU_TEST_LONG")):
+    if not _is_long(config):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="slow: runs with --long"))
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig):
+    """Whether slow tests run as well: for a test that is then repeated more often."""
+    return _is_long(pytestconfig)
 
 
 @pytest.fixture(scope="session")
