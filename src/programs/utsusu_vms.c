@@ -33,10 +33,15 @@ static void print_json(const json_t *json)
 /* What stands in the list for a VM that cannot be asked. */
 static json_t *silent_entry(const struct runtime_entry *entry, const struct error *err)
 {
-	if (!entry->alive)
-		return json_pack("{s:s, s:s}", "name", entry->name, "state", "dead");
-	return json_pack("{s:s, s:s, s:s}", "name", entry->name, "state", "silent", "message",
-			 err->message);
+	char words[256];
+
+	if (entry->alive)
+		return json_pack("{s:s, s:s, s:s}", "name", entry->name, "state", "silent",
+				 "message", err->message);
+	runtime_why_dead(entry->name, words, sizeof(words));
+	/* No text, when it is none: a log may hold anything. */
+	return json_pack("{s:s, s:s, s:o*}", "name", entry->name, "state", "dead", "message",
+			 words[0] ? json_string(words) : NULL);
 }
 
 static int collect(void *ctx, const struct runtime_entry *entry)
@@ -75,6 +80,7 @@ static void print_row(const json_t *vm)
 	const json_t *config = json_object_get(vm, "config");
 	const json_t *cpus = json_object_get(json_object_get(config, "cpus"), "count");
 	const json_t *pid = json_object_get(vm, "pid");
+	const char *message = json_string_value(json_object_get(vm, "message"));
 	char uptime[40], count[24] = "-", process[24] = "-";
 
 	format_uptime(vm, uptime, sizeof(uptime));
@@ -82,8 +88,9 @@ static void print_row(const json_t *vm)
 		snprintf(count, sizeof(count), "%d", (int)json_integer_value(cpus));
 	if (pid)
 		snprintf(process, sizeof(process), "%d", (int)json_integer_value(pid));
-	printf("%-20s %-9s %8s %5s %7s %9s\n", text_of(vm, "name"), text_of(vm, "state"), process,
-	       count, text_of(json_object_get(config, "memory"), "size"), uptime);
+	printf("%-20s %-9s %8s %5s %7s %9s%s%s\n", text_of(vm, "name"), text_of(vm, "state"),
+	       process, count, text_of(json_object_get(config, "memory"), "size"), uptime,
+	       message ? "  " : "", message ? message : "");
 }
 
 int list_vms(struct invocation *invocation)

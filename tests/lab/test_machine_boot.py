@@ -5,6 +5,9 @@ import re
 
 import pytest
 
+from labkit.kernels import kernel
+from vmlinux import vmlinux
+
 MEMORY_KB = r"MemTotal:\s+(\d+) kB"
 
 
@@ -161,3 +164,36 @@ def test_kernel_memory_is_where_e820_says(host):
     vm.ready()
     assert "bad" not in vm.sh("dmesg | grep -i 'bad mem addr' || true")
     vm.power_off()
+
+
+@pytest.fixture(scope="module")
+def elf_kernel(host_of_all):
+    """Debian's generic kernel as an ELF file with a PVH entry, on the machine's disk."""
+    path = "/scratch/vmlinux"
+    host_of_all.run(["dd", f"of={path}", "bs=1M"], input=vmlinux(kernel("linux-image-amd64").image.read_bytes()),
+                    timeout=600)
+    yield path
+    host_of_all.run(["rm", path])
+
+
+def test_pvh_entry(host, elf_kernel):
+    vm = host.start("--kernel", elf_kernel, "--cpus", 2).ready()
+    assert vm.sh("nproc").strip() == "2"
+    vm.type("reboot -f")
+    vm.ready()
+    vm.power_off()
+
+
+def test_memtest_comes_up(host):
+    """A kernel that is not Linux: its first screen, on the serial line."""
+    vm = host.start("--cmdline", "console=ttyS0,115200 nosmp", guest="memtest")
+    vm.expect("Memtest86+")
+    vm.expect("MB")
+    host.utsusu("stop", vm.name, "--force")
+    assert vm.wait() == 0
+
+
+def test_ipxe_is_refused_with_the_reason(host):
+    """Its payload runs in real mode only, which takes a BIOS."""
+    line = host.refused("run", "m", *host.arguments([], "ipxe"), status=4)
+    assert "kernel" in line and "protected" in line, line
