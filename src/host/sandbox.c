@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,8 +152,16 @@ static int resource_limits(void)
 	return setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : 0;
 }
 
+/* A thread with a heap of its own opens a file of /proc when it gives memory back (the C library looks at the
+ * kernel's overcommit mode), and that would end the VM. Threads that start later share the first heap. */
+static int one_heap(void)
+{
+	return mallopt(M_ARENA_MAX, 1) ? 0 : -ENOMEM;
+}
+
 /* In this order: each step uses rights that a later one takes away. */
 static const struct step steps[] = {
+	{ "one heap", one_heap, 0 },
 	{ "no core dumps", resource_limits, 0 },
 	{ "namespaces", namespaces, SANDBOX_NO_NAMESPACES },
 	{ "empty bounding set", empty_bounding_set, SANDBOX_NO_BOUNDING_SET },
