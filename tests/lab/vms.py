@@ -257,4 +257,3 @@ class Host:
             yield name
         finally:
             self.run(["ip", "link", "del", name], check=False)
-
