@@ -283,12 +283,18 @@ bool runtime_is_taken(const char *name)
 	return runtime_alive(name) > 0;
 }
 
-void runtime_forget(struct runtime_vm *vm)
+void runtime_keep_lock(struct runtime_vm *vm)
 {
-	fd_close(vm->lock_fd);
 	fd_close(vm->dir_fd);
 	fd_close(vm->root_fd);
-	vm->lock_fd = vm->dir_fd = vm->root_fd = -1;
+	vm->dir_fd = vm->root_fd = -1;
+}
+
+void runtime_forget(struct runtime_vm *vm)
+{
+	runtime_keep_lock(vm);
+	fd_close(vm->lock_fd);
+	vm->lock_fd = -1;
 }
 
 void runtime_release(struct runtime_vm *vm)

@@ -51,6 +51,9 @@ void runtime_release(struct runtime_vm *vm);
 /* As runtime_release for a VM that failed: when it left a log, the directory stays with it, so that list shows
  * the VM as dead and tells why, until the name is used again. */
 void runtime_leave(struct runtime_vm *vm);
+/* Closes the folders: what the VM listens on is there, and nothing must lead a broken VM to other files. The lock
+ * stays. */
+void runtime_keep_lock(struct runtime_vm *vm);
 /* Closes the descriptors only: another process goes on with the name. */
 void runtime_forget(struct runtime_vm *vm);
 

@@ -173,6 +173,7 @@ static int run(struct vm_process *process, struct error *err)
 		r = make_vm(process, err);
 	if (r == 0)
 		r = open_api(process, err);
+	runtime_keep_lock(&process->launch.vm);
 	if (r == 0)
 		r = start(process, err);
 	if (r < 0)
