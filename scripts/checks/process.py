@@ -33,29 +33,43 @@ def _end_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def stream(command, show, env=None, timeout=None):
+def stream(command, show, env=None, timeout=None, silence=None, ask=signal.SIGTERM):
     """Runs to the end and passes each line of output to show() as it comes; returns the status.
 
-    The child has no standard input and a session of its own. A timeout shows a last line and
-    gives the status that the ended child has.
+    The child has no standard input and a session of its own. One that takes longer than `timeout`
+    seconds, or writes nothing for `silence` seconds, is asked to end by the signal `ask`, then forced;
+    a last line says so and the status is 124.
     """
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, bufsize=1, text=True, errors="replace",
                              env=dict(os.environ, **(env or {})), start_new_session=True,
                              preexec_fn=_end_with_parent)
-    timer = threading.Timer(timeout or 1e6, _end, [child])
-    timer.daemon = True
-    timer.start()
+    started = time.monotonic()
+    heard = [started]
+    stopped = []
+
+    def watch():
+        while child.poll() is None and not stopped:
+            time.sleep(0.2)
+            now = time.monotonic()
+            if timeout and now - started > timeout:
+                stopped.append(f"stopped: it took longer than {timeout} s")
+            elif silence and now - heard[0] > silence:
+                stopped.append(f"stopped: it said nothing for {silence} s")
+        if stopped:
+            _end(child, ask)
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         for line in child.stdout:
+            heard[0] = time.monotonic()
             show(line.rstrip("\n"))
         status = child.wait()
-        if timeout and status < 0 and not timer.is_alive():
-            show(f"stopped after {timeout} s")
-        return status
+        if stopped:
+            show(stopped[0])
+        return 124 if stopped else status
     finally:
-        timer.cancel()
-        _end(child)
+        _end(child, ask)
 
 
 def run(command, env=None, timeout=None):
@@ -65,9 +79,9 @@ def run(command, env=None, timeout=None):
     return status, "\n".join(lines)
 
 
-def _end(child, patience=15):
+def _end(child, ask=signal.SIGTERM, patience=20):
     """Asks the child's session to end, then forces it."""
-    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
+    for number, seconds in ((ask, patience), (signal.SIGKILL, 5)):
         if child.poll() is not None:
             return
         try:
