@@ -56,5 +56,5 @@ SUITES = [
     Suite("sim", "whole VMs in one process, seeded, with a fake clock", 120, 1800, ["build"], _sim),
     Suite("sanitize", "unit and sim with ASAN+UBSAN and with TSAN", 480, 3600, ["build"], _sanitize),
     Suite("fuzz", "corpora, a short run, coverage of each parser", 480, 3600, ["check"], _fuzz),
-    Suite("machine", "real guests in the lab", 1200, 21600, ["check", "lab"], _machine),
+    Suite("machine", "real guests in the lab", 1500, 21600, ["check", "lab"], _machine),
 ]
