@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -58,6 +60,24 @@ int fd_read_all(int fd, void *buf, size_t len, size_t *ret_len)
 	return 0;
 }
 
+int fd_write_at(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	const char *p = buf;
+
+	while (len) {
+		ssize_t n = pwrite(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
 static ssize_t write_some(int fd, const void *buf, size_t len)
 {
 	ssize_t n = send(fd, buf, len, MSG_NOSIGNAL);
@@ -91,6 +111,29 @@ int fd_set_nonblocking(int fd)
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
 	return 0;
+}
+
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b; /* descriptors and -1: no overflow */
+}
+
+void fd_close_others(const int *kept, size_t n)
+{
+	int sorted[64];
+	unsigned int from = STDERR_FILENO + 1;
+
+	n = MIN(n, ARRAY_SIZE(sorted));
+	memcpy(sorted, kept, n * sizeof(*kept));
+	qsort(sorted, n, sizeof(*sorted), compare_fds);
+	for (size_t i = 0; i < n; i++) {
+		if (sorted[i] < (int)from)
+			continue;
+		if (sorted[i] > (int)from)
+			close_range(from, (unsigned int)sorted[i] - 1, 0);
+		from = (unsigned int)sorted[i] + 1;
+	}
+	close_range(from, UINT_MAX, 0);
 }
 
 union control_buffer {

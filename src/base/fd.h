@@ -14,10 +14,17 @@ _must_check_ int fd_read_at(int fd, void *buf, size_t len, uint64_t offset);
 /* Reads until `len` bytes or the end; `*ret_len` says how many. */
 _must_check_ int fd_read_all(int fd, void *buf, size_t len, size_t *ret_len);
 
+/* Writes all of `buf` at `offset` of a regular file or memfd. */
+_must_check_ int fd_write_at(int fd, const void *buf, size_t len, uint64_t offset);
+
 /* Writes all of `buf` to a blocking descriptor. A closed peer is -EPIPE, never a signal, on sockets. */
 _must_check_ int fd_write_all(int fd, const void *buf, size_t len);
 
 _must_check_ int fd_set_nonblocking(int fd);
+
+/* Closes every descriptor of the process but the standard three and the `n` (at most 64) of `kept`, which may hold -1.
+ * While there is one thread. */
+void fd_close_others(const int *kept, size_t n);
 
 /* Sends `len` bytes (1..4096) with `n_fds` descriptors (<= LIMIT_DESCRIPTORS_SENT) over a UNIX
  * SOCK_SEQPACKET socket; the descriptors stay the caller's. */

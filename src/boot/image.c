@@ -53,15 +53,12 @@ int image_head(const struct image *image, void *buf, size_t len, size_t *ret_len
 int image_load(const struct image *image, uint64_t offset, uint64_t len, struct memory *memory,
 	       gpa_t to, struct error *err)
 {
-	void *host = memory_at(memory, to, len, MEMORY_WRITE);
-	int r;
+	int r = memory_load_file(memory, to, image->fd, offset, len);
 
-	if (!host)
+	if (r == -EFAULT)
 		return image_refuse(
-			image, -EFAULT, err,
+			image, r, err,
 			"does not fit into the guest's memory; give it more with --memory");
-	r = fd_read_at(image->fd, host, len, offset);
-	memory_mark_dirty(memory, to, len);
 	if (r == -ENODATA)
 		return image_refuse(image, r, err,
 				    "the file ended early: it changes while it is read");

@@ -21,8 +21,7 @@ _must_check_ int image_open(const char *option, const char *path, int fd, uint64
 _must_check_ int image_head(const struct image *image, void *buf, size_t len, size_t *ret_len,
 			    struct error *err);
 
-/* Reads [offset, offset + len) of the file into guest RAM at `to`, which must be RAM in one bank. Without a
- * copy of ours: start time is read time. */
+/* Reads [offset, offset + len) of the file into guest RAM at `to`, which must be RAM. */
 _must_check_ int image_load(const struct image *image, uint64_t offset, uint64_t len,
 			    struct memory *memory, gpa_t to, struct error *err);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/limits.h"
 #include "memory/dirty_internal.h"
 
@@ -248,4 +249,39 @@ int memory_fill(struct memory *memory, gpa_t to, uint8_t byte, uint64_t len)
 	for_each_piece(memory, to, len, fill, &byte);
 	memory_mark_dirty(memory, to, len);
 	return 0;
+}
+
+/* Larger pieces do not help, and this one stays in the cache of every processor of the last ten years. */
+#define LOAD_PIECE KIB(256)
+
+/* Into the memfd, not through the mapping: whole pages are then not cleared before they are written. hugetlb has no
+ * write; there a page is cleared once for 512. */
+static int load_piece(struct memory *memory, gpa_t to, const void *buf, size_t len)
+{
+	uint64_t room;
+	const struct memory_bank *bank = find_bank(memory, to.v, &room);
+
+	if (!bank || memory->hugepages == MEMORY_HUGE_ON || len > room)
+		return memory_write(memory, to, buf, len);
+	return fd_write_at(memory->fd, buf, len, bank->offset + (to.v - bank->start.v));
+}
+
+int memory_load_file(struct memory *memory, gpa_t to, int fd, uint64_t offset, uint64_t len)
+{
+	_cleanup_(freep) void *buf = malloc(LOAD_PIECE);
+	int r = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	if (!memory_contains(memory, to, len))
+		return -EFAULT;
+	for (uint64_t done = 0; r == 0 && done < len; done += LOAD_PIECE) {
+		size_t n = MIN(LOAD_PIECE, len - done);
+
+		r = fd_read_at(fd, buf, n, offset + done);
+		if (r == 0)
+			r = load_piece(memory, gpa(to.v + done), buf, n);
+	}
+	memory_mark_dirty(memory, to, len);
+	return r;
 }

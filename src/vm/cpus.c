@@ -9,6 +9,7 @@
 #include "cpu/model.h"
 #include "cpu/start.h"
 #include "vm/interrupts.h"
+#include "vm/kernel.h"
 #include "vm/memory_map.h"
 
 /* RAM and the PCI window above it must be addressable for the guest. */
@@ -71,34 +72,9 @@ int cpus_create(struct vm *vm, struct error *err)
 	return r < 0 ? r : remember_power_on(vm);
 }
 
-static int load_kernel(struct vm *vm, struct boot_entry *ret_entry, struct error *err)
+int cpus_boot(struct vm *vm, const struct boot_entry *entry)
 {
-	static const struct boot_reserved reserved[] = {
-		{ MAP_ECAM_BASE, MAP_ECAM_RESERVED },
-		{ MAP_KVM_IDENTITY, 4 * MEMORY_PAGE_SIZE },
-	};
-	const struct boot_request request = {
-		.kernel_fd = vm->resources->kernel_fd,
-		.kernel_path = vm->config->kernel,
-		.initrd_fd = vm->resources->initrd_fd,
-		.initrd_path = vm->config->initrd,
-		.cmdline = vm->config->cmdline,
-		.acpi = &vm->acpi,
-		.reserved = reserved,
-		.n_reserved = ARRAY_SIZE(reserved),
-	};
-
-	return boot_load(vm->memory, &request, ret_entry, err);
-}
-
-int cpus_boot(struct vm *vm, struct error *err)
-{
-	struct boot_entry entry;
-	int r = load_kernel(vm, &entry, err);
-
-	if (r == 0)
-		r = cpu_start_set(vcpu_kvm(vm->vcpus[0]), &entry.start);
-	return r;
+	return cpu_start_set(vcpu_kvm(vm->vcpus[0]), &entry->start);
 }
 
 void cpus_run(struct vm *vm, void (*work)(void *vcpu, void *arg), void *arg)
@@ -163,11 +139,14 @@ static void power_on_vcpu(void *owner, void *arg)
 	struct vm *vm = power_on->vm;
 	uint32_t i = vcpu_index(owner);
 	struct error *err = &power_on->errors[i];
+	struct boot_entry entry;
 	int r = vcpu_state_set(&vm->cpu_layout, vcpu_kvm(owner), &power_on->moment, vm->power_on[i],
 			       err);
 
 	if (r == 0 && i == 0)
-		r = cpus_boot(vm, err);
+		r = kernel_load(vm, &entry, err);
+	if (r == 0 && i == 0)
+		r = cpus_boot(vm, &entry);
 	power_on->results[i] = r;
 }
 

@@ -6,8 +6,8 @@
 #include "vm/vm.h"
 
 _must_check_ int cpus_create(struct vm *vm, struct error *err);
-/* Loads the kernel and gives the boot vCPU its first registers; no thread runs yet. */
-_must_check_ int cpus_boot(struct vm *vm, struct error *err);
+/* Gives the boot vCPU its first registers; on its thread, or before it has one. */
+_must_check_ int cpus_boot(struct vm *vm, const struct boot_entry *entry);
 _must_check_ int cpus_start(struct vm *vm, const struct thread_entry *enter, struct error *err);
 /* Inside the barrier: work(vcpu, arg) for each vCPU, on its own thread and in parallel once threads run, on ours
  * before. */

@@ -13,6 +13,7 @@
 #include "vm/board.h"
 #include "vm/cpus.h"
 #include "vm/interrupts.h"
+#include "vm/kernel.h"
 #include "vm/lifecycle.h"
 #include "vm/memory_map.h"
 
@@ -62,16 +63,17 @@ static int choose_dirty_log(struct vm *vm, struct error *err)
 
 static int make_memory(struct vm *vm, struct error *err)
 {
-	int r = memory_create(vm->config->memory.size, MAP_LOW_END, MAP_RAM_ABOVE,
-			      vm->config->memory.hugepages, TAKE_FD(vm->resources->memory_fd),
-			      &vm->memory, err);
+	return memory_create(vm->config->memory.size, MAP_LOW_END, MAP_RAM_ABOVE,
+			     vm->config->memory.hugepages, TAKE_FD(vm->resources->memory_fd),
+			     &vm->memory, err);
+}
 
-	if (r < 0)
-		return r;
+static int give_memory_to_kvm(struct vm *vm, struct error *err)
+{
 	for (uint32_t i = 0; i < vm->memory->n_banks; i++) {
 		const struct memory_bank *bank = &vm->memory->banks[i];
+		int r = kvm_vm_set_memory(vm->kvm, i, 0, bank->start.v, bank->len, bank->host);
 
-		r = kvm_vm_set_memory(vm->kvm, i, 0, bank->start.v, bank->len, bank->host);
 		if (r < 0)
 			return error_set(err, r, EXIT_STATUS_HOST,
 					 "--memory: KVM refused the guest's memory: %s",
@@ -129,25 +131,32 @@ static int make_consoles(struct vm *vm)
 	return r < 0 ? r : console_new(vm->loop, &vm->virtio_console);
 }
 
+/* The kernel is read in the background from the moment that there is memory, until the vCPUs need to know where
+ * it starts. */
 static int build(struct vm *vm, struct error *err)
 {
-	int r = make_kvm(vm, err);
+	struct boot_entry entry;
+	int r = make_memory(vm, err);
 
+	if (r < 0)
+		return r;
+	describe_platform(vm);
+	r = kernel_load_begin(vm);
 	if (r == 0)
-		r = make_memory(vm, err);
+		r = make_kvm(vm, err);
+	if (r == 0)
+		r = give_memory_to_kvm(vm, err);
 	if (r == 0)
 		r = make_bus(vm);
 	if (r == 0)
 		r = make_consoles(vm);
-	if (r < 0)
-		return r;
-	describe_platform(vm);
-	r = board_create(vm, err);
+	if (r == 0)
+		r = board_create(vm, err);
 	if (r == 0)
 		r = cpus_create(vm, err);
 	if (r == 0)
-		r = cpus_boot(vm, err);
-	return r;
+		r = kernel_load_finish(vm, &entry, err);
+	return r < 0 ? r : cpus_boot(vm, &entry);
 }
 
 int vm_new(const struct vm_config *config, struct vm_resources *resources, struct loop *loop,
@@ -180,8 +189,12 @@ int vm_new(const struct vm_config *config, struct vm_resources *resources, struc
 
 void vm_free(struct vm *vm)
 {
+	struct boot_entry unused;
+
 	if (!vm)
 		return;
+	(void)!kernel_load_finish(vm, &unused,
+				  NULL); /* memory must not go while it is being filled */
 	lifecycle_stop_threads(vm);
 	board_destroy(vm);
 	cpus_free(vm);

@@ -65,6 +65,7 @@ struct vm {
 	struct console *serial_console, *virtio_console;
 	struct msi_sink msi;
 	struct virtio_host virtio_host;
+	struct kernel_loading *kernel_loading; /* while the kernel is read in the background */
 	struct acpi_params acpi;
 	enum dirty_backend dirty_backend;
 	uint32_t n_vcpus;
@@ -79,7 +80,7 @@ struct vm {
 
 	/* Control thread only. */
 	enum vm_status status;
-	bool threads; /* vCPUs have threads now */
+	bool threads;		 /* vCPUs have threads now */
 	struct loop_watch event; /* vCPU threads post here */
 	struct loop_timer reset_poll;
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <sys/wait.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -278,6 +280,27 @@ static void a_call_runs_on_the_workers_thread(void **state _unused_)
 	quiesce_destroy(&quiesce);
 }
 
+/* In a child: it closes what the test runner has open. */
+static void others_are_closed(void **state _unused_)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		int a = dup2(0, 40), b = dup2(0, 41), c = dup2(0, 70), d = dup2(0, 200);
+		const int kept[] = { c, -1, a, 3000 };
+
+		fd_close_others(kept, ARRAY_SIZE(kept));
+		_exit(fcntl(a, F_GETFD) >= 0 && fcntl(c, F_GETFD) >= 0 && fcntl(1, F_GETFD) >= 0 &&
+				      fcntl(b, F_GETFD) < 0 && fcntl(d, F_GETFD) < 0 &&
+				      fcntl(3, F_GETFD) < 0
+			      ? 0
+			      : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -293,6 +316,7 @@ int main(void)
 		cmocka_unit_test(descriptors_travel),
 		cmocka_unit_test(the_barrier_stops_busy_workers),
 		cmocka_unit_test(a_call_runs_on_the_workers_thread),
+		cmocka_unit_test(others_are_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
