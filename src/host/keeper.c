@@ -3,15 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -21,11 +18,7 @@
 
 int keeper_open_userfaultfd(void)
 {
-	_cleanup_(fd_closep) int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-
-	if (device >= 0)
-		return ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-	return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	return open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 }
 
 /* Signals that ask for an end: the VM's process decides what they mean (power button, then force). */
@@ -51,17 +44,17 @@ static void unblock_signals(void)
 	sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
-static bool same_user(int client)
+static bool may_ask(int client, uid_t owner)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
 	return getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
-	       (cred.uid == geteuid() || cred.uid == 0);
+	       (cred.uid == owner || cred.uid == 0);
 }
 
 /* One client, one request, one answer; a client that says nothing is waited for 100 ms. */
-static void serve(const struct keeper *keeper, int listener)
+static void serve(const struct keeper *keeper, int listener, uid_t owner)
 {
 	_cleanup_(fd_closep) int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	struct pollfd wait = { .fd = client, .events = POLLIN };
@@ -69,7 +62,7 @@ static void serve(const struct keeper *keeper, int listener)
 	size_t len, n_fds;
 	int answer = 0, fd = -1;
 
-	if (client < 0 || !same_user(client) || poll(&wait, 1, 100) != 1)
+	if (client < 0 || !may_ask(client, owner) || poll(&wait, 1, 100) != 1)
 		return;
 	if (fd_receive(client, &request, sizeof(request), &len, NULL, 0, &n_fds) < 0 ||
 	    len != sizeof(request) || request.descriptor >= KEEPER_DESCRIPTORS)
@@ -111,15 +104,20 @@ static int wait_for_end(const struct keeper *keeper, int signals, pid_t child)
 		{ .fd = signals, .events = POLLIN },
 		{ .fd = listener, .events = POLLIN },
 	};
+	const uid_t owner = geteuid(); /* asked now: the filter has no such call */
 	int status;
 
-	if (sandbox_enter_thread(SANDBOX_KEEPER, 0) < 0)
-		return -1;
+	/* Without its filter the keeper does not keep: the name must not be given back under a living VM. */
+	if (sandbox_enter_keeper(child) < 0) {
+		dprintf(STDERR_FILENO, "utsusu: VM %s: the keeper cannot enter its sandbox\n",
+			keeper->runtime.name);
+		kill(child, SIGKILL);
+	}
 	for (;;) {
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
 			continue;
 		if (fds[1].revents)
-			serve(keeper, listener);
+			serve(keeper, listener, owner);
 		if (fds[0].revents && take_signal(signals, child) &&
 		    waitpid(child, &status, WNOHANG) == child)
 			return status;
@@ -140,18 +138,55 @@ static int tell_end(const struct keeper *keeper, int status)
 	return EXIT_STATUS_FAILED;
 }
 
-static void __attribute__((noreturn)) keep(struct keeper *keeper, int signals, pid_t child)
-{
+/* What the VM's process changes of descriptors that are the caller's: O_NONBLOCK belongs to the open file, not to us,
+ * and a shell that got its terminal back non-blocking would fail at its next read. */
+struct stdio {
+	int flags[2]; /* of standard input and output; -1: closed */
+	bool has_terminal;
 	struct termios settings;
-	bool has_terminal = keeper->terminal >= 0 && tcgetattr(keeper->terminal, &settings) == 0;
+};
+
+static void stdio_remember(struct stdio *stdio, int terminal)
+{
+	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
+		stdio->flags[fd] = fcntl(fd, F_GETFL);
+	stdio->has_terminal = terminal >= 0 && tcgetattr(terminal, &stdio->settings) == 0;
+}
+
+static void stdio_give_back(const struct stdio *stdio, int terminal)
+{
+	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
+		if (stdio->flags[fd] >= 0)
+			(void)!fcntl(fd, F_SETFL, stdio->flags[fd]);
+	if (stdio->has_terminal)
+		tcsetattr(terminal, TCSADRAIN, &stdio->settings);
+}
+
+/* All but what it keeps: what the caller left open, a tap that came as a descriptor, who waits for the first word. */
+static void close_the_rest(const struct keeper *keeper, int signals)
+{
+	const int kept[] = {
+		signals,
+		keeper->runtime.root_fd,
+		keeper->runtime.dir_fd,
+		keeper->runtime.lock_fd,
+		keeper->descriptors[KEEPER_RAM],
+		keeper->descriptors[KEEPER_USERFAULTFD],
+	};
+
+	fd_close_others(kept, ARRAY_SIZE(kept));
+}
+
+static void __attribute__((noreturn))
+keep(struct keeper *keeper, const struct stdio *stdio, int signals, pid_t child)
+{
 	int status;
 
-	fd_close(keeper->not_ours);
+	close_the_rest(keeper, signals);
 	prctl(PR_SET_NAME, "utsusu-keeper");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	status = wait_for_end(keeper, signals, child);
-	if (has_terminal)
-		tcsetattr(keeper->terminal, TCSADRAIN, &settings);
+	stdio_give_back(stdio, keeper->terminal);
 	/* Told before the name is given back: what a detached VM has to say goes to its log. */
 	status = tell_end(keeper, status);
 	if (status == EXIT_STATUS_OK)
@@ -164,15 +199,17 @@ static void __attribute__((noreturn)) keep(struct keeper *keeper, int signals, p
 int keeper_split(struct keeper *keeper)
 {
 	_cleanup_(fd_closep) int signals = open_signals();
+	struct stdio stdio;
 	pid_t child;
 
 	if (signals < 0)
 		return -errno;
+	stdio_remember(&stdio, keeper->terminal);
 	child = fork();
 	if (child < 0)
 		return -errno;
 	if (child > 0)
-		keep(keeper, TAKE_FD(signals), child);
+		keep(keeper, &stdio, TAKE_FD(signals), child);
 	unblock_signals();
 	return 0;
 }

@@ -144,8 +144,8 @@ static int landlock(void)
 	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
 }
 
-/* No core file of the guest's memory, no file made (O_CREAT has no name to create, this closes the rest). */
-static int resource_limits(void)
+/* No core file of the guest's memory. */
+static int no_core_dumps(void)
 {
 	const struct rlimit none = { 0, 0 };
 
@@ -162,7 +162,7 @@ static int one_heap(void)
 /* In this order: each step uses rights that a later one takes away. */
 static const struct step steps[] = {
 	{ "one heap", one_heap, 0 },
-	{ "no core dumps", resource_limits, 0 },
+	{ "no core dumps", no_core_dumps, 0 },
 	{ "namespaces", namespaces, SANDBOX_NO_NAMESPACES },
 	{ "empty bounding set", empty_bounding_set, SANDBOX_NO_BOUNDING_SET },
 	{ "user nobody", change_user, SANDBOX_NO_USER_CHANGE },

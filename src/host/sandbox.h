@@ -11,6 +11,8 @@
  * What comes later (a disk, a tap, a socket) is opened by the caller and sent as a descriptor.
  */
 
+#include <sys/types.h>
+
 #include "base/error.h"
 
 enum sandbox_thread { SANDBOX_CONTROL, SANDBOX_VCPU, SANDBOX_QUEUE, SANDBOX_KEEPER };
@@ -40,5 +42,7 @@ _must_check_ int sandbox_enter_process(unsigned int *ret_missing, struct error *
 /* The calling thread, for good: only the system calls of its kind and of `features` (enum sandbox_feature, ORed)
  * from now on; anything else ends the process with SIGSYS. */
 _must_check_ int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features);
+/* The keeper's: of all processes it may signal `child` only. */
+_must_check_ int sandbox_enter_keeper(pid_t child);
 /* The name of a step's bit, for people. */
 const char *sandbox_missing_name(enum sandbox_missing bit);

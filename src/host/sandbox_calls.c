@@ -6,7 +6,7 @@
  * outside its list (tests/unit/test_host_sandbox.c).
  *
  * Calls that could open a way out are kept only with the arguments we use: ioctl by request, fcntl by command,
- * mmap and mprotect without PROT_EXEC, clone for nobody.
+ * mmap and mprotect without PROT_EXEC, tgkill and kill to one process, clone for nobody.
  */
 
 #include <asm/prctl.h>
@@ -18,6 +18,7 @@
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <linux/if_tun.h>
 
 #include "base/cleanup.h"
@@ -54,7 +55,6 @@ static const struct call calls[] = {
 	{ SCMP_SYS(exit_group), ALL, "ending the process" },
 	{ SCMP_SYS(gettid), ALL, "abort, kicks" },
 	{ SCMP_SYS(getpid), ALL, "abort, kicks" },
-	{ SCMP_SYS(tgkill), ALL, "kicking a vCPU out of the guest; abort" },
 	/* time, where the vDSO must ask the kernel */
 	{ SCMP_SYS(clock_gettime), ALL, "clocks" },
 	{ SCMP_SYS(clock_nanosleep), ALL, "short waits" },
@@ -64,22 +64,20 @@ static const struct call calls[] = {
 	{ SCMP_SYS(readv), Q, "a frame into guest buffers", SANDBOX_TAP },
 	{ SCMP_SYS(writev), Q, "a frame from guest buffers", SANDBOX_TAP },
 	{ SCMP_SYS(pread64), V, "kernel and initrd, loaded again at a reset" },
+	{ SCMP_SYS(pwrite64), V, "the same into guest RAM" },
 	{ SCMP_SYS(lseek), C | V, "which guest pages are populated; size of a kernel" },
 	{ SCMP_SYS(fstat), ALL, "kernel and initrd at a reset; stdio" },
 	{ SCMP_SYS(newfstatat), ALL, "the C library's fstat" },
 	{ SCMP_SYS(close), ALL, "clients that left; devices taken apart" },
 	{ SCMP_SYS(recvfrom), C, "API clients" },
 	{ SCMP_SYS(recvfrom), Q, "frames", SANDBOX_PASST },
-	{ SCMP_SYS(recvmsg), C, "descriptors sent by the caller" },
 	{ SCMP_SYS(recvmsg), Q, "frames", SANDBOX_PASST },
 	{ SCMP_SYS(sendto), C, "API clients" },
 	{ SCMP_SYS(sendto), Q, "frames", SANDBOX_PASST },
-	{ SCMP_SYS(sendmsg), C, "answers with descriptors" },
 	{ SCMP_SYS(sendmsg), Q, "frames", SANDBOX_PASST },
 	{ SCMP_SYS(accept4), C, "clients of the VM's own sockets" },
 	{ SCMP_SYS(getsockopt), C, "who a client is (SO_PEERCRED)" },
 	{ SCMP_SYS(shutdown), C, "ending a client" },
-	{ SCMP_SYS(shutdown), Q, "ending passt", SANDBOX_PASST },
 	/* waiting */
 	{ SCMP_SYS(epoll_wait), ALL, "loops" },
 	{ SCMP_SYS(epoll_pwait), ALL, "loops" },
@@ -100,7 +98,6 @@ static const struct call calls[] = {
 	{ SCMP_SYS(recvmsg), K, "its request" },
 	{ SCMP_SYS(sendmsg), K, "descriptors for it" },
 	{ SCMP_SYS(wait4), K, "the VM's process" },
-	{ SCMP_SYS(kill), K, "signals passed on" },
 	{ SCMP_SYS(openat), K, "the name's directory, to list it" },
 	{ SCMP_SYS(getdents64), K, "the name's directory" },
 	{ SCMP_SYS(unlinkat), K, "files of the name" },
@@ -114,10 +111,11 @@ static const struct call calls[] = {
 	{ SCMP_SYS(rt_sigreturn), K, "signals" },
 	{ SCMP_SYS(restart_syscall), K, "after a stop and continue" },
 	{ SCMP_SYS(exit_group), K, "the end" },
-	/* the VM's own sizes, for `info` */
-	{ SCMP_SYS(getrusage), C, "memory and time used" },
 	{ SCMP_SYS(sysinfo), C, "the C library's qsort of more than 1 KiB: measure's samples" },
 };
+
+/* As a value: the process that the filter was made for (its own for a VM's threads, the child for the keeper). */
+#define PROCESS UINT64_MAX
 
 /* A call allowed only with certain values of one argument. */
 struct constrained {
@@ -133,26 +131,27 @@ struct constrained {
 static const struct constrained constrained_calls[] = {
 	{ SCMP_SYS(mmap), ALL, 2, PROT_EXEC, 0, "malloc, stacks; never executable" },
 	{ SCMP_SYS(mprotect), ALL, 2, PROT_EXEC, 0, "malloc; never executable" },
-	{ SCMP_SYS(fcntl), ALL, 1, 0, F_GETFL, "making clients non-blocking" },
-	{ SCMP_SYS(fcntl), ALL, 1, 0, F_SETFL, "making clients non-blocking" },
+	{ SCMP_SYS(tgkill), ALL, 0, 0, PROCESS, "kicking a vCPU out of the guest; abort" },
+	{ SCMP_SYS(kill), K, 0, 0, PROCESS, "signals passed on" },
 	{ SCMP_SYS(io_uring_register), Q, 1, 0, IORING_REGISTER_ENABLE_RINGS,
 	  "a restricted ring is enabled by the thread that uses it", SANDBOX_DISK },
 	{ SCMP_SYS(mmap), K, 2, PROT_EXEC, 0, "malloc" },
 	{ SCMP_SYS(fcntl), K, 1, 0, F_GETFL, "the name's directory" },
 	{ SCMP_SYS(fcntl), K, 1, 0, F_SETFD, "the name's directory" },
+	{ SCMP_SYS(fcntl), K, 1, 0, F_SETFL,
+	  "the terminal's descriptors, given back as they were" },
 	{ SCMP_SYS(ioctl), K, 1, 0, TCGETS, "the terminal's settings" },
 	{ SCMP_SYS(ioctl), K, 1, 0, TCSETSW, "the terminal's settings, given back" },
 	/* running the guest */
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_RUN, "the guest runs" },
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_INTERRUPT, "the 8259's interrupts" },
 	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_SIGNAL_MSI, "interrupts" },
-	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_SET_GSI_ROUTING, "level-triggered interrupts" },
+	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_SET_GSI_ROUTING, "level-triggered interrupts" },
 	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IOEVENTFD, "doorbells move with their BARs" },
-	{ SCMP_SYS(ioctl), ALL, 1, 0, KVM_IRQFD, "vhost's interrupts", SANDBOX_VHOST },
 	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_RESET_DIRTY_RINGS, "dirty ring" },
-	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_GET_DIRTY_LOG, "dirty log" },
-	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_CLEAR_DIRTY_LOG, "dirty log" },
-	{ SCMP_SYS(ioctl), C | V, 1, 0, KVM_SET_USER_MEMORY_REGION, "dirty log on and off" },
+	{ SCMP_SYS(ioctl), C, 1, 0, KVM_GET_DIRTY_LOG, "dirty log" },
+	{ SCMP_SYS(ioctl), C, 1, 0, KVM_CLEAR_DIRTY_LOG, "dirty log" },
+	{ SCMP_SYS(ioctl), C, 1, 0, KVM_SET_USER_MEMORY_REGION, "dirty log on and off" },
 	/* a vCPU's state: each thread its own */
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_REGS, "state" },
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_REGS, "state" },
@@ -177,7 +176,6 @@ static const struct constrained constrained_calls[] = {
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_TSC_KHZ, "state" },
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_GET_DEVICE_ATTR, "state: TSC offset" },
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_SET_DEVICE_ATTR, "state: TSC offset" },
-	{ SCMP_SYS(ioctl), V, 1, 0, KVM_TRANSLATE, "looking at the guest's page tables" },
 	{ SCMP_SYS(ioctl), V, 1, 0, KVM_KVMCLOCK_CTRL, "a pause is told to the guest's clock" },
 	{ SCMP_SYS(ioctl), C, 1, 0, KVM_GET_CLOCK, "state: kvmclock" },
 	{ SCMP_SYS(ioctl), C, 1, 0, KVM_SET_CLOCK, "state: kvmclock" },
@@ -224,14 +222,16 @@ static int add_plain(scmp_filter_ctx filter, enum sandbox_thread kind, unsigned 
 	return 0;
 }
 
-static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind, unsigned int features)
+static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind, unsigned int features,
+			   pid_t process)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(constrained_calls); i++) {
 		const struct constrained *c = &constrained_calls[i];
-		/* The kernel looks at the low 32 bits of ioctl requests and flags; so do we. */
+		const uint64_t value = c->value == PROCESS ? (uint64_t)process : c->value;
+		/* The kernel looks at the low 32 bits of ioctl requests, flags and process ids; so do we. */
 		const struct scmp_arg_cmp test = SCMP_CMP(c->argument, SCMP_CMP_MASKED_EQ,
 							  c->mask ? c->mask : 0xffffffffU,
-							  c->value & 0xffffffffU);
+							  value & 0xffffffffU);
 		int r;
 
 		if (!needed(c->kinds, c->features, kind, features))
@@ -243,7 +243,7 @@ static int add_constrained(scmp_filter_ctx filter, enum sandbox_thread kind, uns
 	return 0;
 }
 
-int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features)
+static int enter(enum sandbox_thread kind, unsigned int features, pid_t process)
 {
 	_cleanup_(filter_freep) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r;
@@ -255,6 +255,16 @@ int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features)
 	if (r == 0)
 		r = add_plain(filter, kind, features);
 	if (r == 0)
-		r = add_constrained(filter, kind, features);
+		r = add_constrained(filter, kind, features, process);
 	return r < 0 ? r : seccomp_load(filter);
+}
+
+int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features)
+{
+	return enter(kind, features, getpid());
+}
+
+int sandbox_enter_keeper(pid_t child)
+{
+	return enter(SANDBOX_KEEPER, 0, child);
 }

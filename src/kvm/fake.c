@@ -263,11 +263,6 @@ int kvm_vm_ioeventfd(struct kvm_vm *vm _unused_, const struct kvm_ioeventfd *req
 	return 0;
 }
 
-int kvm_vm_irqfd(struct kvm_vm *vm _unused_, const struct kvm_irqfd *request _unused_)
-{
-	return 0;
-}
-
 int kvm_vm_signal_msi(struct kvm_vm *vm, const struct kvm_msi *msi)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -500,24 +495,6 @@ int kvm_vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu _unused_)
 }
 
 int kvm_vcpu_interrupt(struct kvm_vcpu *vcpu _unused_, uint32_t vector _unused_)
-{
-	return 0;
-}
-
-int kvm_vcpu_nmi(struct kvm_vcpu *vcpu _unused_)
-{
-	return 0;
-}
-
-int kvm_vcpu_translate(struct kvm_vcpu *vcpu _unused_, struct kvm_translation *translation)
-{
-	translation->physical_address = translation->linear_address;
-	translation->valid = 1;
-	return 0;
-}
-
-int kvm_vcpu_guest_debug(struct kvm_vcpu *vcpu _unused_,
-			 const struct kvm_guest_debug *debug _unused_)
 {
 	return 0;
 }

@@ -238,11 +238,6 @@ int kvm_vm_ioeventfd(struct kvm_vm *vm, const struct kvm_ioeventfd *request)
 	return call_void(vm->fd, KVM_IOEVENTFD, request);
 }
 
-int kvm_vm_irqfd(struct kvm_vm *vm, const struct kvm_irqfd *request)
-{
-	return call_void(vm->fd, KVM_IRQFD, request);
-}
-
 int kvm_vm_signal_msi(struct kvm_vm *vm, const struct kvm_msi *msi)
 {
 	return call(vm->fd, KVM_SIGNAL_MSI, msi);
@@ -422,19 +417,4 @@ int kvm_vcpu_interrupt(struct kvm_vcpu *vcpu, uint32_t vector)
 	struct kvm_interrupt interrupt = { .irq = vector };
 
 	return call_void(vcpu->fd, KVM_INTERRUPT, &interrupt);
-}
-
-int kvm_vcpu_nmi(struct kvm_vcpu *vcpu)
-{
-	return call_void(vcpu->fd, KVM_NMI, 0);
-}
-
-int kvm_vcpu_translate(struct kvm_vcpu *vcpu, struct kvm_translation *translation)
-{
-	return call_void(vcpu->fd, KVM_TRANSLATE, translation);
-}
-
-int kvm_vcpu_guest_debug(struct kvm_vcpu *vcpu, const struct kvm_guest_debug *debug)
-{
-	return call_void(vcpu->fd, KVM_SET_GUEST_DEBUG, debug);
 }

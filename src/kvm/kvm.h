@@ -42,7 +42,6 @@ _must_check_ int kvm_vm_clear_dirty_log(struct kvm_vm *vm, uint32_t slot, uint64
 					uint32_t n_pages, void *bitmap);
 _must_check_ int kvm_vm_reset_dirty_rings(struct kvm_vm *vm);
 _must_check_ int kvm_vm_ioeventfd(struct kvm_vm *vm, const struct kvm_ioeventfd *request);
-_must_check_ int kvm_vm_irqfd(struct kvm_vm *vm, const struct kvm_irqfd *request);
 /* 1: delivered, 0: masked or no target, negative errno. */
 _must_check_ int kvm_vm_signal_msi(struct kvm_vm *vm, const struct kvm_msi *msi);
 _must_check_ int kvm_vm_set_routing(struct kvm_vm *vm, const struct kvm_irq_routing *routing);
@@ -89,6 +88,3 @@ _must_check_ int kvm_vcpu_set_tsc_offset(struct kvm_vcpu *vcpu, uint64_t offset)
 int kvm_vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu);
 /* Injects a legacy (PIC) interrupt; only when run->ready_for_interrupt_injection. */
 _must_check_ int kvm_vcpu_interrupt(struct kvm_vcpu *vcpu, uint32_t vector);
-_must_check_ int kvm_vcpu_nmi(struct kvm_vcpu *vcpu);
-_must_check_ int kvm_vcpu_translate(struct kvm_vcpu *vcpu, struct kvm_translation *translation);
-_must_check_ int kvm_vcpu_guest_debug(struct kvm_vcpu *vcpu, const struct kvm_guest_debug *debug);

@@ -30,7 +30,6 @@ static int split(struct vm_process *process, struct error *err)
 	const struct vm_config *config = &process->launch.config;
 	struct keeper keeper = {
 		.runtime = process->launch.vm,
-		.not_ours = process->launch.ready_fd,
 		.terminal = -1,
 	};
 	int r = memory_make_fd(config->memory.size, config->memory.hugepages, err);
@@ -48,6 +47,23 @@ static int split(struct vm_process *process, struct error *err)
 		return error_set(err, r, EXIT_STATUS_HOST, "cannot start the keeper: %s",
 				 strerror(-r));
 	return 0;
+}
+
+/* What the caller left open by mistake must not be within a guest's reach, were it to break out. */
+static void close_the_rest(const struct launch *launch)
+{
+	int kept[4 + LIMIT_NETS] = {
+		launch->vm.root_fd,
+		launch->vm.dir_fd,
+		launch->vm.lock_fd,
+		launch->ready_fd,
+	};
+	size_t n = 4;
+
+	for (uint32_t i = 0; i < launch->config.n_nets; i++)
+		if (launch->config.nets[i].kind == NET_FD)
+			kept[n++] = launch->config.nets[i].fd;
+	fd_close_others(kept, n);
 }
 
 static int open_log_and_loop(struct vm_process *process)
@@ -194,6 +210,7 @@ int main(int argc _unused_, char **argv)
 	r = launch_receive(argv + 1, &process.launch, &err);
 	if (r < 0)
 		return fail(&process, &err, r);
+	close_the_rest(&process.launch);
 	r = split(&process, &err);
 	if (r < 0) {
 		r = fail(&process, &err, r);

@@ -322,6 +322,7 @@ struct stream *console_stream(struct console *console)
 	return &console->stream;
 }
 
+/* Both descriptors are non-blocking. */
 static int sink_new(struct console *console, int in, int out, struct sink **ret_sink)
 {
 	struct sink *sink = calloc(1, sizeof(*sink));
@@ -333,15 +334,10 @@ static int sink_new(struct console *console, int in, int out, struct sink **ret_
 	sink->same_fd = in == out;
 	sink->in = (struct loop_watch){ .fd = in, .events = EPOLLIN, .ready = in_ready };
 	sink->out = (struct loop_watch){ .fd = out, .ready = out_ready };
-	r = fd_set_nonblocking(in);
-	if (r == 0)
-		r = fd_set_nonblocking(out);
 	/* Input or output in a regular file cannot be waited for, and never blocks either. */
-	if (r == 0) {
-		r = loop_add(console->loop, &sink->in);
-		if (r == -EPERM)
-			r = 0;
-	}
+	r = loop_add(console->loop, &sink->in);
+	if (r == -EPERM)
+		r = 0;
 	if (r == 0 && !sink->same_fd) {
 		r = loop_add(console->loop, &sink->out);
 		if (r == -EPERM)
@@ -359,8 +355,12 @@ static int sink_new(struct console *console, int in, int out, struct sink **ret_
 
 int console_attach(struct console *console, int in, int out, void (*escape)(void *ctx), void *ctx)
 {
-	int r = sink_new(console, in, out, &console->primary);
+	int r = fd_set_nonblocking(in);
 
+	if (r == 0)
+		r = fd_set_nonblocking(out);
+	if (r == 0)
+		r = sink_new(console, in, out, &console->primary);
 	if (r < 0)
 		return r;
 	console->primary->primary = true;

@@ -128,7 +128,7 @@ class BadInput(Case):
                 (RESOURCE, "/nonexistent", *good, "--disk", "path=/nonexistent"),
                 (RESOURCE, self.work, *good, "--disk", "path=" + self.work),
                 (RESOURCE, "fd=900 is not open", *good, "--net", "fd=900"),
-                (HOST, "hugepages=on needs", *good, "--memory", "1024G,hugepages=on")]:
+                (HOST, "hugepages=on needs", *good, "--memory", "2G,hugepages=on")]:
             with self.subTest(words=words):
                 self.bad(status, message, *words)
         self.assertEqual(self.names(), [])

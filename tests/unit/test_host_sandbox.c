@@ -33,6 +33,9 @@ struct deed {
 	int (*act)(void);
 };
 
+/* What the keeper's filter takes for its child: the process that enters it. */
+static pid_t kept_process;
+
 /* The child's wait status after entering as `kind` and acting. */
 static int status_of(enum sandbox_thread kind, int (*act)(void))
 {
@@ -44,7 +47,10 @@ static int status_of(enum sandbox_thread kind, int (*act)(void))
 
 		setrlimit(RLIMIT_CORE, &no_core);
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-		if (sandbox_enter_thread(kind, SANDBOX_DISK | SANDBOX_TAP) < 0)
+		kept_process = getpid();
+		if ((kind == SANDBOX_KEEPER
+			     ? sandbox_enter_keeper(kept_process)
+			     : sandbox_enter_thread(kind, SANDBOX_DISK | SANDBOX_TAP)) < 0)
 			_exit(NOT_ENTERED);
 		_exit(act());
 	}
@@ -133,6 +139,36 @@ static int kill_init(void)
 	return raw(SYS_kill, 1, 0, 0);
 }
 
+static int signal_other_thread(void)
+{
+	return raw(SYS_tgkill, 1, 1, 0);
+}
+
+static int signal_own_thread(void)
+{
+	return raw(SYS_tgkill, getpid(), (long)syscall(SYS_gettid), 0);
+}
+
+static int signal_child(void)
+{
+	return raw(SYS_kill, kept_process, 0, 0);
+}
+
+static int bind_socket(void)
+{
+	return raw(SYS_bind, 0, 0, 0);
+}
+
+static int change_flags(void)
+{
+	return raw(SYS_fcntl, 0, F_SETFL, 0);
+}
+
+static int set_guest_memory(void)
+{
+	return raw(SYS_ioctl, -1, (long)KVM_SET_USER_MEMORY_REGION, 0);
+}
+
 static int remove_file(void)
 {
 	return raw(SYS_unlinkat, AT_FDCWD, (long)"/nonexistent", 0);
@@ -161,13 +197,16 @@ static const struct deed forbidden_to_all[] = {
 	{ "TIOCSTI", type_into_terminal },
 	{ "prctl", unload_filter },
 	{ "unshare", new_namespace },
+	{ "kill of another process", kill_init },
+	{ "tgkill of another process", signal_other_thread },
+	{ "bind", bind_socket },
 };
 
 static const struct deed forbidden_to_vm[] = {
 	{ "openat", open_file },
-	{ "kill", kill_init },
 	{ "unlinkat", remove_file },
 	{ "io_uring_register of files", foreign_io_uring_register },
+	{ "fcntl F_SETFL", change_flags },
 };
 
 static void assert_refused(enum sandbox_thread kind, const struct deed *deed)
@@ -197,6 +236,24 @@ static void only_a_vcpu_runs_the_guest(void **state _unused_)
 	assert_refused(SANDBOX_KEEPER, &deed);
 	/* On a descriptor that is none: the call is let through and fails by itself. */
 	assert_int_equal(status_of(SANDBOX_VCPU, run_guest), 1 << 8);
+}
+
+static void only_the_control_thread_maps_guest_memory(void **state _unused_)
+{
+	const struct deed deed = { "KVM_SET_USER_MEMORY_REGION", set_guest_memory };
+
+	assert_refused(SANDBOX_VCPU, &deed);
+	assert_refused(SANDBOX_QUEUE, &deed);
+	assert_refused(SANDBOX_KEEPER, &deed);
+	assert_int_equal(status_of(SANDBOX_CONTROL, set_guest_memory), 1 << 8);
+}
+
+static void signals_stay_in_the_family(void **state _unused_)
+{
+	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_QUEUE; kind++)
+		assert_int_equal(status_of((enum sandbox_thread)kind, signal_own_thread), 0);
+	/* The test entered the keeper's with itself as the child. */
+	assert_int_equal(status_of(SANDBOX_KEEPER, signal_child), 0);
 }
 
 static int ordinary_work(void)
@@ -276,6 +333,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(forbidden_calls_end_the_process),
 		cmocka_unit_test(only_a_vcpu_runs_the_guest),
+		cmocka_unit_test(only_the_control_thread_maps_guest_memory),
+		cmocka_unit_test(signals_stay_in_the_family),
 		cmocka_unit_test(ordinary_work_goes_on),
 		cmocka_unit_test(the_process_keeps_nothing),
 	};
