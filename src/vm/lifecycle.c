@@ -64,6 +64,8 @@ void vm_run(struct vm *vm)
 void lifecycle_stop_threads(struct vm *vm)
 {
 	if (vm->status == VM_PAUSED) {
+		/* A paused guest does not get to run once more on its way out: it may live elsewhere by now. */
+		cpus_park(vm, true);
 		vm->status = VM_RUNNING;
 		quiesce_end(&vm->quiesce);
 	}

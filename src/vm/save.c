@@ -33,6 +33,9 @@ struct vcpu_work {
 	struct vcpu_moment moment;
 	bool loading;
 	bool present[LIMIT_VCPUS];
+	bool clock_present;
+	struct device *loaded[LIMIT_DEVICES]; /* whose sections came already */
+	size_t n_loaded;
 	int results[LIMIT_VCPUS];
 	struct error errors[LIMIT_VCPUS];
 	struct vcpu_state states[LIMIT_VCPUS];
@@ -64,6 +67,11 @@ static int run_vcpu_work(struct vcpu_work *work, struct error *err)
 	return 0;
 }
 
+static void vcpu_section_name(char *ret_name, size_t size, uint32_t index)
+{
+	snprintf(ret_name, size, "vcpu.%u", index);
+}
+
 static int save_vcpus(struct vm *vm, struct buffer *out, struct error *err)
 {
 	_cleanup_(freep) struct vcpu_work *work = calloc(1, sizeof(*work));
@@ -77,7 +85,7 @@ static int save_vcpus(struct vm *vm, struct buffer *out, struct error *err)
 	for (uint32_t i = 0; r == 0 && i < vm->n_vcpus; i++) {
 		char name[LIMIT_STATE_NAME];
 
-		snprintf(name, sizeof(name), "vcpu.%u", i);
+		vcpu_section_name(name, sizeof(name), i);
 		r = state_save(out, &vcpu_state_table, name, &work->states[i]);
 	}
 	return r;
@@ -147,23 +155,47 @@ static int load_clock(struct vm *vm, const struct state_section *section, uint64
 	return kvm_vm_set_clock(vm->kvm, &data);
 }
 
+/* Loaded twice, a device would start its requests in flight twice. */
+static int refuse_twice(const struct state_section *section, struct error *err)
+{
+	return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
+			 "state of %s: stands twice in the stream, which is damaged",
+			 section->instance);
+}
+
 static int load_vcpu(struct vcpu_work *work, const struct state_section *section, struct error *err)
 {
-	char *end;
-	unsigned long i = strtoul(section->instance + strlen("vcpu."), &end, 10);
+	char name[LIMIT_STATE_NAME];
+	uint32_t i = 0;
 
-	if (*end || i >= work->vm->n_vcpus || work->present[i])
+	for (; i < work->vm->n_vcpus; i++) {
+		vcpu_section_name(name, sizeof(name), i);
+		if (strcmp(section->instance, name) == 0)
+			break;
+	}
+	if (i == work->vm->n_vcpus)
 		return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
 				 "state of %s: this VM has %u vCPUs", section->instance,
 				 work->vm->n_vcpus);
+	if (work->present[i])
+		return refuse_twice(section, err);
 	work->states[i] = *work->vm->power_on[i];
 	work->present[i] = true;
 	return state_load(section, &vcpu_state_table, &work->states[i], err);
 }
 
-static int load_device(struct vm *vm, const struct state_section *section, struct error *err)
+static bool is_loaded(const struct vcpu_work *work, const struct device *device)
 {
-	struct device *device = vm_find_device(vm, section->instance);
+	for (size_t i = 0; i < work->n_loaded; i++)
+		if (work->loaded[i] == device)
+			return true;
+	return false;
+}
+
+static int load_device(struct vcpu_work *work, const struct state_section *section,
+		       struct error *err)
+{
+	struct device *device = vm_find_device(work->vm, section->instance);
 	int r;
 
 	if (!device || !device->table)
@@ -171,6 +203,11 @@ static int load_device(struct vm *vm, const struct state_section *section, struc
 				 "state of %s: this VM has no such device; make it with the same "
 				 "configuration",
 				 section->instance);
+	if (is_loaded(work, device))
+		return refuse_twice(section, err);
+	if (work->n_loaded == LIMIT_DEVICES)
+		return -ENOSPC;
+	work->loaded[work->n_loaded++] = device;
 	r = state_load(section, device->table, device->state, err);
 	if (r == 0 && device->ops->after_load)
 		r = device->ops->after_load(device, err);
@@ -180,11 +217,15 @@ static int load_device(struct vm *vm, const struct state_section *section, struc
 static int load_section(struct vcpu_work *work, const struct state_section *section,
 			struct error *err)
 {
-	if (strcmp(section->instance, "clock") == 0)
+	if (strcmp(section->instance, "clock") == 0) {
+		if (work->clock_present)
+			return refuse_twice(section, err);
+		work->clock_present = true;
 		return load_clock(work->vm, section, work->moment.stopped_ns, err);
+	}
 	if (strncmp(section->instance, "vcpu.", strlen("vcpu.")) == 0)
 		return load_vcpu(work, section, err);
-	return load_device(work->vm, section, err);
+	return load_device(work, section, err);
 }
 
 int vm_load(struct vm *vm, const void *stream, size_t len, uint64_t stopped_ns, struct error *err)

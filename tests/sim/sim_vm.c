@@ -10,11 +10,14 @@
  * own tests do the same with them.
  */
 
+#include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
+#include "kvm/fake.h"
 #include "kernel_images.h"
 #include "vm/board.h"
 #include "vm/memory_map.h"
@@ -247,10 +250,77 @@ static void a_vm_lives_on_in_another(void **state _unused_)
 		run(seed, 6);
 }
 
+/* A section that comes twice is refused, whichever it is. */
+static void no_section_is_taken_twice(void **state _unused_)
+{
+	struct sim sim = { .random = 1 };
+	struct buffer out, twice;
+	struct cursor at;
+	struct state_section section;
+
+	fake_clock_init(&sim.clock, NSEC_PER_SEC, 1700000000 * NSEC_PER_SEC);
+	vm_make(&sim, &sim.a);
+	save(&sim.a, &out);
+	at = (struct cursor){ .data = out.data, .left = out.len };
+	for (size_t from = 0; state_next_section(&at, &section) == 1; from = out.len - at.left) {
+		struct error err = { 0 };
+
+		buffer_init(&twice, MIB(64));
+		assert_int_equal(buffer_append(&twice, out.data, out.len), 0);
+		assert_int_equal(buffer_append(&twice, out.data + from, out.len - at.left - from),
+				 0);
+		quiesce_begin(&sim.a.vm->quiesce);
+		assert_int_equal(vm_load(sim.a.vm, twice.data, twice.len, 0, &err), -EBADMSG);
+		quiesce_end(&sim.a.vm->quiesce);
+		assert_non_null(strstr(err.message, section.instance));
+		buffer_release(&twice);
+	}
+	buffer_release(&out);
+	vm_unmake(&sim.a);
+}
+
+static void out_exit(struct kvm_run *run, void *ctx _unused_)
+{
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = KVM_EXIT_IO_OUT;
+	run->io.size = 1;
+	run->io.port = PORT_POST;
+	run->io.count = 1;
+	run->io.data_offset = sizeof(struct kvm_run);
+}
+
+/* Nor does it when it is freed: after a move its life is elsewhere. */
+static void a_paused_guest_that_is_ended_does_not_run(void **state _unused_)
+{
+	static const struct kvm_fake_exit script[] = { { .fill = out_exit, .times = UINT64_MAX } };
+
+	for (int i = 0; i < 50; i++) {
+		const struct vm_thread_entry open_entry = { 0 };
+		struct sim sim = { .random = 1 };
+		struct error err = { 0 };
+		uint64_t exits;
+
+		fake_clock_init(&sim.clock, NSEC_PER_SEC, 1700000000 * NSEC_PER_SEC);
+		vm_make(&sim, &sim.a);
+		kvm_fake_script(vcpu_kvm(sim.a.vm->vcpus[0]), script, ARRAY_SIZE(script));
+		assert_int_equal(vm_start(sim.a.vm, &open_entry, &err), 0);
+		vm_run(sim.a.vm);
+		while (!vcpu_exits(sim.a.vm->vcpus[0]))
+			sched_yield();
+		assert_int_equal(vm_pause(sim.a.vm), 0);
+		exits = vcpu_exits(sim.a.vm->vcpus[0]);
+		vm_end(sim.a.vm, VM_END_FORCED, "test");
+		assert_int_equal(vcpu_exits(sim.a.vm->vcpus[0]), exits);
+		vm_unmake(&sim.a);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_vm_lives_on_in_another),
+		cmocka_unit_test(no_section_is_taken_twice),
+		cmocka_unit_test(a_paused_guest_that_is_ended_does_not_run),
 	};
 
 	if (argc > 1) {
