@@ -99,7 +99,7 @@ int dirty_kvm_bitmap_new(struct memory *memory, struct kvm_vm *vm)
 	struct kvm_bitmap *log;
 	int r;
 
-	if (kvm_vm_check(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) != (int)args[0])
+	if (((uint64_t)kvm_vm_check(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) & args[0]) != args[0])
 		return -EOPNOTSUPP;
 	r = kvm_vm_enable(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, args);
 	if (r < 0)

@@ -15,7 +15,6 @@
 #include "memory/dirty_internal.h"
 
 struct vcpu_ring {
-	struct kvm_vcpu *vcpu;
 	struct kvm_dirty_gfn *entries;
 	uint32_t next; /* first entry not harvested */
 };
@@ -108,9 +107,11 @@ static void ring_stop(struct memory *memory)
 
 	/* Were it to fail, the log would stay on: slower, not wrong. */
 	(void)!set_flags(memory, rings, 0);
-	(void)!ring_full(memory, NULL);
-	for (uint64_t i = 0; i < rings->found.n_pages / 64; i++)
-		rings->found.words[i] = 0;
+	/* vCPUs that run may still find their ring full. */
+	pthread_mutex_lock(&rings->lock);
+	(void)!harvest_all_locked(memory, rings);
+	dirty_bitmap_clear(&rings->found);
+	pthread_mutex_unlock(&rings->lock);
 }
 
 static int ring_add_vcpu(struct memory *memory, struct kvm_vcpu *vcpu)
@@ -125,7 +126,6 @@ static int ring_add_vcpu(struct memory *memory, struct kvm_vcpu *vcpu)
 				    &ring->entries);
 	if (r < 0)
 		return r;
-	ring->vcpu = vcpu;
 	rings->n_rings++;
 	return 0;
 }
@@ -152,14 +152,10 @@ int dirty_kvm_ring_new(struct memory *memory, struct kvm_vm *vm, uint32_t entrie
 {
 	const uint64_t args[4] = { entries * sizeof(struct kvm_dirty_gfn) };
 	struct kvm_rings *rings;
-	uint32_t capability = KVM_CAP_DIRTY_LOG_RING;
 	int r;
 
 	if (kvm_vm_check(vm, KVM_CAP_DIRTY_LOG_RING) < (int)args[0])
 		return -EOPNOTSUPP;
-	r = kvm_vm_enable(vm, capability, args);
-	if (r < 0)
-		return r;
 	rings = calloc(1, sizeof(*rings));
 	if (!rings)
 		return -ENOMEM;
@@ -169,6 +165,12 @@ int dirty_kvm_ring_new(struct memory *memory, struct kvm_vm *vm, uint32_t entrie
 	if (dirty_bitmap_init(&rings->found, memory) < 0) {
 		ring_free(rings);
 		return -ENOMEM;
+	}
+	/* Last, because it cannot be undone: KVM's bitmap is gone then. */
+	r = kvm_vm_enable(vm, KVM_CAP_DIRTY_LOG_RING, args);
+	if (r < 0) {
+		ring_free(rings);
+		return r;
 	}
 	memory->dirty->backend = &ring_ops;
 	memory->dirty->backend_ctx = rings;
