@@ -127,7 +127,8 @@ static void bar_update(struct pci_function *function, unsigned int index)
 	bar_unmap(function, bar);
 	if (!decode || !pci_host_window_holds(function->host, bar->is_io, address, bar->size))
 		return;
-	bar->region.base = address;
+	/* A vCPU that found the region at its old place may look at the base still: deliver() in bus.c. */
+	__atomic_store_n(&bar->region.base, address, __ATOMIC_RELEASE);
 	bar->mapped = bus_add(pci_host_bus(function->host), &bar->region) == 0;
 }
 
@@ -156,12 +157,15 @@ static void function_write(void *ctx, uint64_t offset, unsigned int size, uint64
 	struct pci_function *function = ctx;
 	uint8_t *config = function->state->config;
 
+	/* Queue threads read MSI-X's control word under this lock only. */
+	pthread_mutex_lock(&function->msix_lock);
 	for (unsigned int i = 0; i < size; i++) {
 		uint8_t mask = function->writable[offset + i];
 
 		config[offset + i] = (uint8_t)((config[offset + i] & ~mask) |
 					       ((data >> (8 * i)) & mask));
 	}
+	pthread_mutex_unlock(&function->msix_lock);
 	device_touch(function->device);
 	if (touches(offset, size, PCI_COMMAND, PCI_COMMAND + 1) ||
 	    touches(offset, size, PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_5 + 3))
@@ -206,7 +210,9 @@ void pci_unplug(struct pci_function *function)
 
 void pci_function_reset(struct pci_function *function)
 {
+	pthread_mutex_lock(&function->msix_lock);
 	memcpy(function->state->config, function->power_on, PCI_CONFIG_SIZE);
+	pthread_mutex_unlock(&function->msix_lock);
 	pci_msix_reset(function);
 	pci_bars_update(function);
 }
@@ -221,6 +227,12 @@ int pci_function_loaded(struct pci_function *function, struct error *err)
 					 "state of %s: PCI register 0x%x differs from this "
 					 "device's; make the VM with the same configuration",
 					 function->device->name, i);
+	if (function->state->n_msix != pci_msix_vectors(function))
+		return error_set(err, -EINVAL, EXIT_STATUS_FAILED,
+				 "state of %s: %u MSI-X vectors, but this device has %u; make the "
+				 "VM with the same configuration",
+				 function->device->name, function->state->n_msix,
+				 pci_msix_vectors(function));
 	pci_bars_update(function);
 	return 0;
 }

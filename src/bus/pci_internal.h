@@ -17,6 +17,8 @@ const struct msi_sink *pci_host_msi(struct pci_host *host);
 /* Whether [address, address + size) lies in one of the host's windows. */
 bool pci_host_window_holds(const struct pci_host *host, bool is_io, uint64_t address,
 			   uint64_t size);
+/* As its capability says, which no load can change; 0: no MSI-X. */
+unsigned int pci_msix_vectors(const struct pci_function *function);
 void pci_host_free_slot(struct pci_host *host, uint16_t bdf);
 
 /* Claims configuration space and remembers the power-on content. */

@@ -17,6 +17,11 @@ static uint16_t message_control(const struct pci_function *function)
 	return (uint16_t)le_load(function->state->config + function->msix_cap + 2, 2);
 }
 
+unsigned int pci_msix_vectors(const struct pci_function *function)
+{
+	return function->msix_cap ? (message_control(function) & PCI_MSIX_FLAGS_QSIZE) + 1U : 0;
+}
+
 bool pci_msix_enabled(const struct pci_function *function)
 {
 	return function->msix_cap && (message_control(function) & PCI_MSIX_FLAGS_ENABLE);

@@ -302,6 +302,12 @@ static void loaded_state_maps_bars_and_is_judged(void **state)
 	machine->card.state.config[PCI_DEVICE_ID] ^= 1;
 	assert_int_equal(pci_function_loaded(&machine->card.pci, &err), -EINVAL);
 	assert_non_null(strstr(err.message, "0x2"));
+	machine->card.state.config[PCI_DEVICE_ID] ^= 1; /* as it was */
+	err = (struct error){ 0 };
+	machine->card.state.n_msix++;
+	assert_int_equal(pci_function_loaded(&machine->card.pci, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "MSI-X"));
+	machine->card.state.n_msix--;
 }
 
 static void slots_run_out(void **state)
