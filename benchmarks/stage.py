@@ -18,8 +18,7 @@ INIT = "utsusu-guest: init"     # the first line of the guests' init
 DONE = "utsusu-guest: exit 0"   # after the command that the guest was given
 QUIET = ("console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on "
          "i8042.noaux i8042.nokbd")
-EXITS = 5000                # of one round in guest/exits.S and guest/bare.c
-ROUNDS = 15
+EXITS, ROUNDS = 50, 400     # of guest/exits.S and guest/bare.c
 
 
 class Failure(Exception):
@@ -120,22 +119,22 @@ class Stage:
     def exits(self, monitor, kind):
         """Microseconds that an exit of exits.S takes beyond one around a loop of KVM_RUN alone.
 
-        Of many short rounds the quickest counts, on both sides: the one that nothing disturbed.
+        Of many short rounds the quickest counts, on both sides: one that nothing disturbed.
         """
-        seen = self.run(monitor, Vm(kernel=f"{PLACE}/exits", memory=64), "mmio ends", times=ROUNDS)
-        begins, ends = seen.times_of(f"{kind} begins"), seen.times_of(f"{kind} ends")
-        taken = min(end - begin for begin, end in zip(begins, ends)) * 1e6 / EXITS
-        bare = json.loads(self.execute(f"{PLACE}/bare {EXITS} {ROUNDS}"))[kind]
-        if taken <= bare:
-            raise Failure(f"{taken:.2f} us, a bare loop {bare:.2f} us: this machine is too busy to tell")
-        return taken - bare
+        seen = self.run(monitor, Vm(kernel=f"{PLACE}/exits", memory=64), "mmio ", times=3)
+        taken = min(int(line.split()[1], 16) for _, line in seen.guests[0]["lines"]
+                    if line.startswith(f"{kind} "))
+        bare = json.loads(self.execute(f"{PLACE}/bare {EXITS} {3 * ROUNDS}"))
+        if taken <= bare[kind]:
+            raise Failure(f"{taken} cycles, a bare loop {bare[kind]}: this machine is too busy to tell")
+        return (taken - bare[kind]) / EXITS / bare["cycles_per_us"]
 
 
 # What runs there, built once and kept by content.
 
 def exits_guest():
     source = HERE / "guest/exits.S"
-    command = ["gcc", "-nostdlib", "-static", "-no-pie", f"-DROUND={EXITS}", "-Wl,-e,start,"
+    command = ["gcc", "-nostdlib", "-static", "-no-pie", f"-DEXITS={EXITS}", f"-DROUNDS={ROUNDS}", "-Wl,-e,start,"
                "-Ttext=0x201000,--section-start=.note.pvh=0x208000,--build-id=none,-z,noseparate-code,"
                "-z,noexecstack"]
     return _compiled("exits", source, command)
