@@ -99,7 +99,7 @@ static int create_generation(struct vm *vm, struct error *err _unused_)
 
 static int create_pci(struct vm *vm, struct error *err _unused_)
 {
-	/* q35's host bridge: what firmware and kernels know (facts: UEFI firmware insists on it). */
+	/* q35's host bridge, which UEFI firmware insists on knowing. */
 	const struct pci_identity identity = {
 		.vendor = 0x8086,
 		.device = 0x29c0,
