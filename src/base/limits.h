@@ -27,6 +27,6 @@
 #define LIMIT_CLIENTS 16	 /* clients at once on the VM's socket */
 #define LIMIT_STATE_SECTION MIB(16) /* bytes of one device's saved state */
 #define LIMIT_STATE_NAME 64	    /* bytes of a section's or field's name */
-#define LIMIT_DEVICES 64	   /* on one board */
+#define LIMIT_DEVICES 64	    /* on one board */
 #define LIMIT_BUS_REGIONS 512	    /* address ranges claimed by devices */
 #define LIMIT_DESCRIPTORS_SENT 16   /* descriptors in one message between our processes */
