@@ -8,6 +8,8 @@ import time
 from checks import build, process
 from checks.report import Report
 
+from labkit.errors import LabError
+
 from demo import place as places
 from demo.place import Console
 
@@ -157,7 +159,7 @@ def main():
     except KeyboardInterrupt:
         say("interrupted; ending what runs")
         return 130
-    except (RuntimeError, OSError) as error:
+    except (LabError, RuntimeError, OSError) as error:
         say(f"./demo: {error}")
         return 1
     finally:
