@@ -229,11 +229,11 @@ class Process:
         raise TimeoutError(f"{' '.join(self.arguments)[:200]}: {what} after {timeout} s; "
                            f"its output ends with: {tail!r}")
 
-    def expect(self, text, timeout=60):
-        """Waits until the bytes stand in its standard output; returns the output so far."""
+    def expect(self, text, timeout=60, start=0):
+        """Waits until the bytes stand in its standard output, from `start` on; returns the output so far."""
         text = text.encode() if isinstance(text, str) else text
-        self._wait_until(lambda: text in self.stdout, timeout, f"no {text!r}")
-        if text not in self.stdout:
+        self._wait_until(lambda: self.stdout.find(text, start) >= 0, timeout, f"no {text!r}")
+        if self.stdout.find(text, start) < 0:
             raise LabError(" ".join(self.arguments)[:200],
                            f"ended ({self.returncode}) without {text!r}: "
                            f"{bytes(self.stdout[-500:])!r} {bytes(self.stderr[-500:])!r}")

@@ -46,20 +46,15 @@ class Vm:
 
     def expect(self, text, timeout=PATIENCE):
         """Waits for the text after what was waited for before; returns what came up to its end."""
-        text = text.encode()
         start = self._seen
-        with self.process._changed:
-            self.process._changed.wait_for(
-                lambda: self.process.stdout.find(text, start) >= 0 or self.process._ended, timeout)
-            at = self.process.stdout.find(text, start)
-        if at < 0:
-            tail = bytes(self.process.stdout[-1500:]).decode(errors="replace")
-            errors = bytes(self.process.stderr[-500:]).decode(errors="replace")
+        try:
+            output = self.process.expect(text, timeout, start)
+        except (LabError, TimeoutError) as error:
             ended = "running" if self.process.running() else f"ended, {self.process.returncode}"
-            raise AssertionError(f"{self.name} ({ended}): no {text!r} in {timeout} s; the console "
-                                 f"ends with:\n{tail}\n{errors}")
-        self._seen = at + len(text)
-        return bytes(self.process.stdout[start:self._seen]).decode(errors="replace")
+            raise AssertionError(f"{self.name} ({ended}): no {text!r} in {timeout} s; the console ends with:\n"
+                                 f"{self.output()[-1500:]}\n{self.errors()[-500:]}") from error
+        self._seen = output.find(text.encode(), start) + len(text.encode())
+        return output[start:self._seen].decode(errors="replace")
 
     def ready(self, timeout=PATIENCE):
         self.expect(PROMPT, timeout)
