@@ -16,11 +16,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 
 #define NOBODY 65534
+#define ALONE_TRIES 2000 /* of 1 ms */
 
 struct step {
 	const char *name;
@@ -159,8 +161,27 @@ static int one_heap(void)
 	return mallopt(M_ARENA_MAX, 1) ? 0 : -ENOMEM;
 }
 
+/* Rights belong to threads: another one would keep them, and a user namespace takes a process of one thread only.
+ * A thread that was joined is still counted for a moment. unshare(2): CLONE_THREAD changes nothing, and is refused
+ * while there are others. */
+static int alone(void)
+{
+	const struct timespec nap = { .tv_nsec = 1000 * 1000 };
+	int tries = ALONE_TRIES;
+
+	while (unshare(CLONE_THREAD) < 0) {
+		if (errno != EINVAL)
+			return -errno;
+		if (!tries--)
+			return -EBUSY;
+		nanosleep(&nap, NULL);
+	}
+	return 0;
+}
+
 /* In this order: each step uses rights that a later one takes away. */
 static const struct step steps[] = {
+	{ "alone", alone, 0 },
 	{ "one heap", one_heap, 0 },
 	{ "no core dumps", no_core_dumps, 0 },
 	{ "namespaces", namespaces, SANDBOX_NO_NAMESPACES },

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -328,6 +329,40 @@ static void the_process_keeps_nothing(void **state _unused_)
 	assert_int_equal(enter_and(has_no_network), 0);
 }
 
+static void *naps(void *arg)
+{
+	usleep(*(const useconds_t *)arg);
+	return NULL;
+}
+
+/* As an ordinary user, whose namespaces need a process of one thread. Returns 0, NOT_ENTERED or what was missing. */
+static int enter_beside_a_thread(useconds_t nap)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		struct error err = { 0 };
+		unsigned int missing;
+		pthread_t thread;
+
+		if ((geteuid() == 0 && setresuid(1000, 1000, 1000) < 0) ||
+		    pthread_create(&thread, NULL, naps, &nap))
+			_exit(NOT_ENTERED + 1);
+		_exit(sandbox_enter_process(&missing, &err) < 0 ? NOT_ENTERED : (int)missing);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* A thread that was joined is still one of the process for a moment. */
+static void a_thread_that_is_ending_is_waited_for(void **state _unused_)
+{
+	assert_int_equal(enter_beside_a_thread(100000), enter_beside_a_thread(0));
+	assert_int_equal(enter_beside_a_thread(3600U * 1000000), NOT_ENTERED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -337,6 +372,7 @@ int main(void)
 		cmocka_unit_test(signals_stay_in_the_family),
 		cmocka_unit_test(ordinary_work_goes_on),
 		cmocka_unit_test(the_process_keeps_nothing),
+		cmocka_unit_test(a_thread_that_is_ending_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
