@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 from . import cache
@@ -12,6 +13,8 @@ from .errors import LabError
 from .paths import cache_directory
 
 WAY_OUT = "run 'apt-get update' as root, and see that apt's sources name Debian 12"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+LISTS_LAST = 7 * 86400      # seconds, before own lists are fetched again
 
 
 class Archive:
@@ -29,6 +32,12 @@ class Archive:
     def stamp(self):
         lists = Path("/var/lib/apt/lists")
         return str(lists.stat().st_mtime_ns) if lists.exists() else "none"
+
+    def targets(self):
+        """[(mirror, suite)] that apt is set up for"""
+        text = self._apt("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)",
+                         "Created-By: Packages", "Component: main")
+        return [tuple(line.split()) for line in text.splitlines()]
 
     def _apt(self, tool, *arguments, cwd=None):
         done = subprocess.run([tool, *self.options(), *arguments], cwd=cwd, text=True,
@@ -102,14 +111,23 @@ class Archive:
         debs.rmdir()
 
 
-class ForeignArchive(Archive):
-    """Packages of an architecture that the host does not have: apt with folders of its own."""
+class OwnLists(Archive):
+    """Packages that the host's own lists do not have: apt with folders of its own."""
 
+    def __init__(self, name, architecture):
+        super().__init__(architecture)
+        self._name = f"apt-{name}"
+
+    @property
     def folder(self):
-        return cache_directory() / f"apt-{self.architecture}"
+        return cache_directory() / self._name
+
+    @property
+    def _ready(self):
+        return self.folder / "ready"
 
     def options(self):
-        own = self.folder()
+        own = self.folder
         return [option for pair in (
             ("APT::Architecture", self.architecture),
             ("APT::Architectures", self.architecture),
@@ -119,27 +137,67 @@ class ForeignArchive(Archive):
         ) for option in ("-o", f"{pair[0]}={pair[1]}")]
 
     def stamp(self):
-        return str((self.folder() / "ready").stat().st_mtime_ns)
+        return str(self._ready.stat().st_mtime_ns)
+
+    def _fresh(self):
+        return self._ready.exists() and time.time() - self._ready.stat().st_mtime < LISTS_LAST
 
     def prepare(self):
-        own = self.folder()
-        if (own / "ready").exists():
+        if self._fresh():
             return
         for name in ("state/lists/partial", "cache/archives/partial"):
-            (own / name).mkdir(parents=True, exist_ok=True)
-        (own / "status").touch()
-        with cache.locked(own / "lock"):
-            if not (own / "ready").exists():
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "status").touch()
+        with cache.locked(self.folder / "lock"):
+            if self._fresh():
+                return
+            try:
                 self._update()
-                (own / "ready").touch()
+                self._ready.touch()
+            except LabError:
+                if not self._ready.exists():    # old lists are better than none
+                    raise
+
+    def _update(self):
+        self._apt("apt-get", "update", "-q")
+
+
+class ForeignArchive(OwnLists):
+    """Packages of an architecture that the host does not have."""
+
+    def __init__(self, architecture):
+        super().__init__(architecture, architecture)
 
     def _update(self):
         """Sources that lack this architecture may fail, if Debian's own do not."""
         try:
-            self._apt("apt-get", "update", "-q")
+            super()._update()
         except LabError:
             self._versions(["busybox-static"])
 
 
+class Backports(OwnLists):
+    """Debian's newer packages for the release that runs here."""
+
+    def __init__(self):
+        super().__init__("backports", "amd64")
+
+    def options(self):
+        return [*super().options(), "-o", f"Dir::Etc::sourcelist={self.folder}/sources",
+                "-o", "Dir::Etc::sourceparts=-"]
+
+    def _update(self):
+        release = re.search(r"^VERSION_CODENAME=(\S+)", Path("/etc/os-release").read_text(), re.M)
+        targets = AMD64.targets()
+        mirror = next((uri for uri, suite in targets if release and suite == release.group(1)), None)
+        if not mirror:
+            raise LabError("Debian's backports", "apt's sources name no mirror of Debian", WAY_OUT)
+        signed = f"[signed-by={KEYRING}] " if Path(KEYRING).exists() else ""
+        (self.folder / "sources").write_text(
+            f"deb {signed}{mirror} {release.group(1)}-backports main\n")
+        super()._update()
+
+
 AMD64 = Archive("amd64")
 I386 = ForeignArchive("i386")
+BACKPORTS = Backports()

@@ -74,12 +74,13 @@ def test_killed_starter_leaves_nothing(emulator):
     starter = subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)
     name, *pids = starter.stdout.readline().split()
+    processes = [process.identity(int(pid)) for pid in pids]
     starter.kill()
     starter.wait()
     deadline = time.monotonic() + 10
-    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
+    while any(map(process.alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    assert not [one for one in processes if process.alive(one)]
     command("--name", "nobody", "up", "--machines", "99")  # any "up" cleans
     assert not (labs_directory() / name).exists()
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's parts that need no machine."""
 
+import os
 import subprocess
 
 import pytest
-from labkit import Lab, LabError, disks, host, wires
+from labkit import Lab, LabError, disks, host, packages, wires
 from labkit.initramfs import Initramfs
 from labkit.kernels import Kernel
 
@@ -65,3 +66,41 @@ def test_accelerator_goes_by_the_processor(monkeypatch):
     monkeypatch.setattr(host, "cpu_flags", lambda: {"svm"})
     monkeypatch.setattr(host.os, "access", lambda *_: True)
     assert host.accelerator()[1] == "kvm_amd" and "kvm" in host.accelerator()[0]
+
+
+def test_old_emulator_without_a_newer_one_takes_turns(monkeypatch):
+    def none_there(names):
+        raise LabError("backports", "no network")
+
+    host.emulator.cache_clear()
+    monkeypatch.setattr(host, "cpu_flags", lambda: {"sse2"})
+    monkeypatch.setattr(host, "_version", lambda program: (7, 2))
+    monkeypatch.setattr(host.BACKPORTS, "files", none_there)
+    assert host.emulator() == ("qemu-system-x86_64", False)
+    assert "tcg,thread=single" in host.accelerator()[0]
+    monkeypatch.setattr(host, "_version", lambda program: (8, 1))
+    host.emulator.cache_clear()
+    assert host.emulator() == ("qemu-system-x86_64", True)
+    host.emulator.cache_clear()
+
+
+def test_own_package_lists_are_fetched_when_old_and_kept_when_that_fails(monkeypatch, tmp_path):
+    monkeypatch.setenv("UTSUSU_CACHE", str(tmp_path))
+    lists, fetched = packages.OwnLists("own", "amd64"), []
+    monkeypatch.setattr(lists, "_update", lambda: fetched.append(1))
+    lists.prepare()
+    lists.prepare()
+    assert fetched == [1]
+    os.utime(lists.folder / "ready", (0, 0))
+    lists.prepare()
+    assert fetched == [1, 1]
+
+    def fails():
+        raise LabError("apt-get update", "no network")
+
+    monkeypatch.setattr(lists, "_update", fails)
+    os.utime(lists.folder / "ready", (0, 0))
+    lists.prepare()
+    (lists.folder / "ready").unlink()
+    with pytest.raises(LabError, match="no network"):
+        lists.prepare()

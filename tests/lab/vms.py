@@ -23,15 +23,6 @@ PROGRAMS = "/run/utsusu-test"
 CONSOLE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on"
 PROMPT = "utsusu-guest: ready"
 
-# A VM that never runs. Without any, the machine's kernel patches its scheduler at each first and last VM, and an
-# emulated processor was seen to stay in the middle of that for ever (the emulator keeps the old code).
-HOLD = """
-import fcntl, os, time
-vm = fcntl.ioctl(os.open("/dev/kvm", os.O_RDWR), 0xAE01, 0)     # KVM_CREATE_VM
-print("held", flush=True)
-time.sleep(1 << 30)
-"""
-
 
 class Vm:
     """A VM that runs attached: the machine's process has the guest's console as its in- and output."""
@@ -110,8 +101,6 @@ class Host:
         self._processes = []
         self._names = itertools.count(1)
         self.programs = PROGRAMS
-        self._held = machine.start_command(["/usr/bin/python3", "-c", HOLD])
-        self._held.expect("held", PATIENCE)
         built = build_directory() / "src/programs"
         # A copy in memory: a build that goes on meanwhile does not change what is tested.
         self.run(f"mkdir -p {PROGRAMS} && for f in utsusu utsusu-vm; do "
