@@ -6,7 +6,7 @@
 
 #include "vm/save.h"
 
-#define MEASURE_ROUNDS_MAX 10000
+#define MEASURE_ROUNDS_MAX 1000
 
 struct measure_series {
 	uint64_t p50_ns, p99_ns, max_ns;

@@ -11,6 +11,7 @@
 #include "net/filters/filter.h"
 #include "net/passt.h"
 #include "net/tap.h"
+#include "net/vhost.h"
 
 void vm_resources_init(struct vm_resources *resources)
 {
@@ -112,17 +113,15 @@ static int open_net(const struct net_config *config, struct net **ret_net, struc
 static int open_vhost(const struct net *net, int *ret_vhost, int *ret_tap, struct error *err)
 {
 	int tap = tap_queue_fd(net, 0);
-	int fd;
+	int fd, r;
 
 	if (tap < 0)
 		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
 				 "--net: vhost=on needs a tap with virtio headers; "
 				 "leave vhost out");
-	fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return error_set(err, -errno, EXIT_STATUS_HOST,
-				 "/dev/vhost-net: %s; modprobe vhost_net, or leave vhost=on out",
-				 strerror(errno));
+	r = vhost_open(&fd, err);
+	if (r < 0)
+		return r;
 	*ret_vhost = fd;
 	*ret_tap = tap;
 	return 0;

@@ -214,25 +214,46 @@ static int load_device(struct vcpu_work *work, const struct state_section *secti
 	return r;
 }
 
-static int load_section(struct vcpu_work *work, const struct state_section *section,
-			struct error *err)
+static bool is_processors(const struct state_section *section)
 {
-	if (strcmp(section->instance, "clock") == 0) {
-		if (work->clock_present)
-			return refuse_twice(section, err);
-		work->clock_present = true;
-		return load_clock(work->vm, section, work->moment.stopped_ns, err);
-	}
-	if (strncmp(section->instance, "vcpu.", strlen("vcpu.")) == 0)
+	return strcmp(section->instance, "clock") == 0 ||
+	       strncmp(section->instance, "vcpu.", strlen("vcpu.")) == 0;
+}
+
+static int load_processors(struct vcpu_work *work, const struct state_section *section,
+			   struct error *err)
+{
+	if (strcmp(section->instance, "clock") != 0)
 		return load_vcpu(work, section, err);
-	return load_device(work, section, err);
+	if (work->clock_present)
+		return refuse_twice(section, err);
+	work->clock_present = true;
+	return load_clock(work->vm, section, work->moment.stopped_ns, err);
+}
+
+/* One walk over the stream, for the processors' sections or for the devices'. */
+static int load_sections(struct vcpu_work *work, const void *stream, size_t len, bool processors,
+			 struct error *err)
+{
+	struct cursor cursor = { .data = stream, .left = len };
+	struct state_section section;
+	int r;
+
+	while ((r = state_next_section(&cursor, &section)) == 1) {
+		if (is_processors(&section) != processors)
+			continue;
+		r = processors ? load_processors(work, &section, err)
+			       : load_device(work, &section, err);
+		if (r < 0)
+			return error_set(err, r, EXIT_STATUS_FAILED, "state of %s: %s",
+					 section.instance, strerror(-r));
+	}
+	return r < 0 ? error_set(err, r, EXIT_STATUS_FAILED, "the state's stream is damaged") : 0;
 }
 
 int vm_load(struct vm *vm, const void *stream, size_t len, uint64_t stopped_ns, struct error *err)
 {
 	_cleanup_(freep) struct vcpu_work *work = calloc(1, sizeof(*work));
-	struct cursor cursor = { .data = stream, .left = len };
-	struct state_section section;
 	int r;
 
 	if (!work)
@@ -241,13 +262,9 @@ int vm_load(struct vm *vm, const void *stream, size_t len, uint64_t stopped_ns, 
 	work->loading = true;
 	work->moment = vcpu_moment_now();
 	work->moment.stopped_ns = stopped_ns;
-	while ((r = state_next_section(&cursor, &section)) == 1) {
-		r = load_section(work, &section, err);
-		if (r < 0)
-			return error_set(err, r, EXIT_STATUS_FAILED, "state of %s: %s",
-					 section.instance, strerror(-r));
-	}
-	if (r < 0)
-		return error_set(err, r, EXIT_STATUS_FAILED, "the state's stream is damaged");
-	return run_vcpu_work(work, err);
+	/* The vCPUs first: an interrupt that a device sends when it is loaded must meet the LAPIC's saved state. */
+	r = load_sections(work, stream, len, true, err);
+	if (r == 0)
+		r = run_vcpu_work(work, err);
+	return r < 0 ? r : load_sections(work, stream, len, false, err);
 }
