@@ -270,6 +270,19 @@ static int check_layout(const struct vcpu_layout *layout, const struct vcpu_stat
 	return 0;
 }
 
+void vcpu_state_add_vector(struct vcpu_state *state, uint8_t vector)
+{
+	if (state->events.interrupt.injected || state->events.exception.injected ||
+	    state->events.nmi.injected)
+		return;
+	state->events.interrupt.injected = 1;
+	state->events.interrupt.nr = vector;
+	state->events.interrupt.soft = 0;
+	if (state->mp_state ==
+	    KVM_MP_STATE_HALTED) /* it ends the HLT, which such an event does not by itself */
+		state->mp_state = KVM_MP_STATE_RUNNABLE;
+}
+
 int vcpu_state_set(const struct vcpu_layout *layout, struct kvm_vcpu *vcpu,
 		   const struct vcpu_moment *moment, const struct vcpu_state *state,
 		   struct error *err)

@@ -74,6 +74,10 @@ struct vcpu_moment vcpu_moment_now(void);
 _must_check_ int vcpu_state_get(const struct vcpu_layout *layout, struct kvm_vcpu *vcpu,
 				const struct vcpu_moment *moment, struct vcpu_state *ret_state);
 
+/* Puts a vector (vcpu_waiting_vector) into a state just read, as an interrupt that is being delivered. Without effect
+ * when another event is: KVM has then taken the vector. */
+void vcpu_state_add_vector(struct vcpu_state *state, uint8_t vector);
+
 /* Loads all of a vCPU, in the order of the table. `state` may come from a peer: an MSR that is not in the layout,
  * a too large XSAVE area, another TSC frequency are refused before anything is set; what KVM refuses is named.
  * A vCPU that was refused half-way must not run. */

@@ -18,8 +18,9 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
-	bool ending;	      /* atomic */
-	bool pic_pending;     /* atomic: the 8259's INTR line */
+	bool ending;	  /* atomic */
+	bool pic_pending; /* atomic: the 8259's INTR line */
+	int pic_vector;	  /* acknowledged and given to KVM last; -1: surely taken by the guest */
 	pthread_mutex_t lock; /* guards the next two and `parked`'s changes; leaf */
 	pthread_t self;	      /* the same thread, set by itself before it may be kicked */
 	bool kickable; /* `self` lives: a signal to a thread that was joined is not allowed */
@@ -79,6 +80,7 @@ int vcpu_new(const struct vcpu_host *host, uint32_t index, const struct kvm_cpui
 		return -ENOMEM;
 	vcpu->host = *host;
 	vcpu->index = index;
+	vcpu->pic_vector = -1;
 	pthread_mutex_init(&vcpu->lock, NULL);
 	pthread_cond_init(&vcpu->unparked, NULL);
 	vcpu->member = (struct quiesce_member){
@@ -258,10 +260,19 @@ static void deliver_pic(struct vcpu *vcpu)
 		run->request_interrupt_window = 1;
 		return;
 	}
-	vector = vcpu->host.pic_acknowledge(vcpu->host.ctx);
+	vcpu->pic_vector = vector = vcpu->host.pic_acknowledge(vcpu->host.ctx);
 	if (vector >= 0 && kvm_vcpu_interrupt(vcpu->kvm, (uint32_t)vector) < 0)
 		fail(vcpu, -EIO, "KVM refused an interrupt of the 8259");
 	run->request_interrupt_window = __atomic_load_n(&vcpu->pic_pending, __ATOMIC_ACQUIRE);
+}
+
+/* KVM is ready for the next vector only when it has none that waits; with interrupts disabled, the guest is in the
+ * handler. An event that is half delivered is in the events themselves. */
+int vcpu_waiting_vector(const struct vcpu *vcpu)
+{
+	if (vcpu->run->ready_for_interrupt_injection || !vcpu->run->if_flag)
+		return -1;
+	return vcpu->pic_vector;
 }
 
 /* State is consistent only after the pending access completed, which happens on entry: enter with

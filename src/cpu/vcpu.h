@@ -51,6 +51,9 @@ void vcpu_kick(struct vcpu *vcpu);
 
 /* Any thread: the 8259's INTR line changed (boot vCPU only). */
 void vcpu_set_pic(struct vcpu *vcpu, bool asserted);
+/* The 8259's vector (0..255) that was acknowledged and that KVM still holds back, or -1. KVM_GET_VCPU_EVENTS does not
+ * tell it. The vCPU's own thread, inside the barrier. */
+int vcpu_waiting_vector(const struct vcpu *vcpu);
 /* Any thread: keeps the vCPU out of the guest (a reset in progress, a vCPU never started or taken offline by
  * the guest), or lets it go on. A parked vCPU still obeys the barrier. Parking before vcpu_start is allowed. */
 void vcpu_park(struct vcpu *vcpu, bool park);

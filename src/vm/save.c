@@ -47,12 +47,17 @@ static void work_on_vcpu(void *owner, void *arg)
 	const struct vcpu_layout *layout = &work->vm->cpu_layout;
 	uint32_t i = vcpu_index(owner);
 
-	if (!work->loading)
+	if (!work->loading) {
+		int vector = vcpu_waiting_vector(owner);
+
 		work->results[i] = vcpu_state_get(layout, vcpu_kvm(owner), &work->moment,
 						  &work->states[i]);
-	else if (work->present[i])
+		if (vector >= 0)
+			vcpu_state_add_vector(&work->states[i], (uint8_t)vector);
+	} else if (work->present[i]) {
 		work->results[i] = vcpu_state_set(layout, vcpu_kvm(owner), &work->moment,
 						  &work->states[i], &work->errors[i]);
+	}
 }
 
 static int run_vcpu_work(struct vcpu_work *work, struct error *err)

@@ -246,6 +246,20 @@ static void test_nonsense_is_refused_on_loading(void **state)
 	free(into);
 }
 
+static void test_waiting_vector_is_saved_as_being_delivered(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vcpu_state *saved = &fixture->state;
+
+	saved->mp_state = KVM_MP_STATE_HALTED;
+	vcpu_state_add_vector(saved, 0x23);
+	assert_int_equal(saved->events.interrupt.injected, 1);
+	assert_int_equal(saved->events.interrupt.nr, 0x23);
+	assert_int_equal(saved->mp_state, KVM_MP_STATE_RUNNABLE);
+	vcpu_state_add_vector(saved, 0x24); /* what is being delivered stays */
+	assert_int_equal(saved->events.interrupt.nr, 0x23);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -260,6 +274,7 @@ int main(void)
 		TEST(test_refused_msr_counts_when_it_has_the_value),
 		TEST(test_too_large_xsave_is_refused),
 		TEST(test_stream_carries_all_of_it),
+		TEST(test_waiting_vector_is_saved_as_being_delivered),
 		TEST(test_nonsense_is_refused_on_loading),
 	};
 

@@ -309,6 +309,65 @@ static void a_parked_vcpu_obeys_the_barrier(void **state)
 	quiesce_end(&rig->quiesce);
 }
 
+static void window_exit(struct kvm_run *run, void *ctx _unused_)
+{
+	run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+	run->ready_for_interrupt_injection = 1;
+	run->if_flag = 1;
+}
+
+/* The guest was not entered after the vector was given. */
+static void untaken_exit(struct kvm_run *run, void *ctx _unused_)
+{
+	run->exit_reason = KVM_EXIT_INTR;
+	run->ready_for_interrupt_injection = 0;
+	run->if_flag = 1;
+}
+
+/* The guest is in the handler, or out of it again. */
+static void taken_exit(struct kvm_run *run, void *ctx)
+{
+	run->exit_reason = KVM_EXIT_INTR;
+	run->ready_for_interrupt_injection = ctx != NULL;
+	run->if_flag = ctx != NULL;
+}
+
+static int waiting_after(struct rig *rig, const struct kvm_fake_exit *last)
+{
+	const struct kvm_fake_exit script[] = { { .fill = window_exit }, *last };
+	int vector;
+
+	rig->pic_vector = 0x23;
+	vcpu_set_pic(rig->vcpu, true);
+	run_script(rig, script, ARRAY_SIZE(script));
+	quiesce_begin(&rig->quiesce);
+	vector = vcpu_waiting_vector(rig->vcpu);
+	quiesce_end(&rig->quiesce);
+	vcpu_stop(rig->vcpu);
+	return vector;
+}
+
+static void a_vector_that_kvm_holds_is_known(void **state)
+{
+	const struct kvm_fake_exit untaken = { .fill = untaken_exit };
+
+	assert_int_equal(waiting_after(*state, &untaken), 0x23);
+}
+
+static void a_vector_in_its_handler_waits_no_more(void **state)
+{
+	const struct kvm_fake_exit taken = { .fill = taken_exit };
+
+	assert_int_equal(waiting_after(*state, &taken), -1);
+}
+
+static void a_vector_that_was_served_waits_no_more(void **state)
+{
+	const struct kvm_fake_exit taken = { .fill = taken_exit, .ctx = *state };
+
+	assert_int_equal(waiting_after(*state, &taken), -1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -319,6 +378,9 @@ int main(void)
 		TEST(an_unknown_exit_ends_the_vcpu),
 		TEST(the_barrier_stops_a_running_vcpu),
 		TEST(a_parked_vcpu_obeys_the_barrier),
+		TEST(a_vector_that_kvm_holds_is_known),
+		TEST(a_vector_in_its_handler_waits_no_more),
+		TEST(a_vector_that_was_served_waits_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
