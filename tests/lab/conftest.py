@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "lab"))
@@ -44,6 +45,35 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="slow: runs with --long"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    host = item.funcargs.get("host") if item.funcargs else None
+    if report.when == "call" and report.failed and host:
+        item.user_properties.append(("lost by the emulator", host.emulator_lost_a_guest()))
+
+
+def pytest_runtest_protocol(item, nextitem):
+    """A test whose guest the emulator lost says nothing about what it tests: it runs once more."""
+    def reports():
+        return runtestprotocol(item, nextitem=nextitem, log=False)
+
+    def begin():
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+
+    begin()
+    found = reports()
+    if ("lost by the emulator", True) in item.user_properties:
+        print(f"\n{item.nodeid}: the emulator lost the guest (docs/lab.md); once more", flush=True)
+        begin()
+        item.user_properties.clear()
+        found = reports()
+    for report in found:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(scope="session")
