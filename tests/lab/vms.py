@@ -20,7 +20,7 @@ from labkit.paths import build_directory
 
 PATIENCE = 180      # seconds
 PROGRAMS = "/run/utsusu-test"
-CONSOLE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on"
+CONSOLE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on utsusu.echo=off"
 PROMPT = "utsusu-guest: ready"
 
 # Where KVM's function that runs a guest begins, and where guests are that fault all the time.
