@@ -22,7 +22,8 @@ struct sink {
 	struct console *console;
 	struct loop_watch in, out; /* the same descriptor is watched once, by `in` */
 	bool same_fd, primary;
-	bool deaf; /* hung up, with input not yet taken: not watched until it is */
+	bool deaf;   /* hung up, with input not yet taken: not watched until it is */
+	bool a_file; /* its input cannot be waited for, and is always there */
 	uint64_t at;
 };
 
@@ -229,6 +230,7 @@ static bool sink_read(struct sink *sink, bool hung_up)
 		return true;
 	if (n <= 0) {
 		/* A terminal whose input ended can still be written to; a client is gone. */
+		sink->a_file = false;
 		if (sink->primary)
 			loop_remove(console->loop, &sink->in);
 		else
@@ -267,6 +269,17 @@ static void out_ready(struct loop_watch *watch, uint32_t events)
 	update_room(console);
 }
 
+/* A file's next piece, once the last was taken; more of it in another turn of the loop. */
+static void read_file(struct console *console)
+{
+	struct sink *sink = console->primary;
+
+	if (!sink || !sink->a_file || console->n_input)
+		return;
+	if (sink_read(sink, false))
+		fd_signal_event(console->wakeup.fd);
+}
+
 static void wakeup_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
 	struct console *console = container_of(watch, struct console, wakeup);
@@ -274,6 +287,7 @@ static void wakeup_ready(struct loop_watch *watch, uint32_t events _unused_)
 	fd_clear_event(watch->fd);
 	drain_all(console);
 	offer_input(console);
+	read_file(console);
 }
 
 int console_new(struct loop *loop, struct console **ret_console)
@@ -336,8 +350,11 @@ static int sink_new(struct console *console, int in, int out, struct sink **ret_
 	sink->out = (struct loop_watch){ .fd = out, .ready = out_ready };
 	/* Input or output in a regular file cannot be waited for, and never blocks either. */
 	r = loop_add(console->loop, &sink->in);
-	if (r == -EPERM)
+	if (r == -EPERM) {
+		sink->a_file = true;
+		fd_signal_event(console->wakeup.fd);
 		r = 0;
+	}
 	if (r == 0 && !sink->same_fd) {
 		r = loop_add(console->loop, &sink->out);
 		if (r == -EPERM)

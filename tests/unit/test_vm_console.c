@@ -4,10 +4,12 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "vm/console.h"
 #include "check.h"
@@ -153,6 +155,29 @@ static void a_primary_whose_reader_left_is_let_go(void **state)
 	close(out[1]);
 }
 
+/* Regular files, as in `utsusu run ... <commands`: epoll does not take them. */
+static void input_from_a_file_is_read_to_its_end(void **state)
+{
+	struct rig *rig = *state;
+	_cleanup_(fd_closep) int file = memfd_create("input", MFD_CLOEXEC);
+	_cleanup_(fd_closep) int out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	char text[600];
+
+	memset(text, 'x', sizeof(text));
+	assert_int_equal(write(file, text, sizeof(text)), sizeof(text));
+	assert_int_equal(lseek(file, 0, SEEK_SET), 0);
+	rig->room = 300; /* more than one piece, then full */
+	assert_int_equal(console_attach(rig->console, file, out, NULL, NULL), 0);
+	turns(rig, 10);
+	assert_int_equal(rig->n_taken, 300);
+	assert_true(is_quiet(rig));
+	rig->room = 700;
+	rig->stream->ready(rig->stream);
+	turns(rig, 10);
+	assert_int_equal(rig->n_taken, sizeof(text));
+	assert_true(is_quiet(rig));
+}
+
 static void a_primary_that_does_not_read_slows_the_guest(void **state)
 {
 	struct rig *rig = *state;
@@ -192,6 +217,7 @@ int main(void)
 		TEST(what_was_printed_before_is_seen),
 		TEST(a_client_that_hangs_up_before_its_input_is_taken),
 		TEST(a_primary_whose_reader_left_is_let_go),
+		TEST(input_from_a_file_is_read_to_its_end),
 		TEST(a_primary_that_does_not_read_slows_the_guest),
 	};
 
