@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -64,6 +65,18 @@ static void close_the_rest(const struct launch *launch)
 		if (launch->config.nets[i].kind == NET_FD)
 			kept[n++] = launch->config.nets[i].fd;
 	fd_close_others(kept, n);
+}
+
+/* Each queue of each disk and interface takes some, and a login shell's 1024 end soon. What the caller set as the hard
+ * limit stands; a failure shows where a descriptor is lacking. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int open_log_and_loop(struct vm_process *process)
@@ -211,6 +224,7 @@ int main(int argc _unused_, char **argv)
 	if (r < 0)
 		return fail(&process, &err, r);
 	close_the_rest(&process.launch);
+	raise_descriptor_limit();
 	r = split(&process, &err);
 	if (r < 0) {
 		r = fail(&process, &err, r);
