@@ -107,6 +107,8 @@ static int wait_for_end(const struct keeper *keeper, int signals, pid_t child)
 	const uid_t owner = geteuid(); /* asked now: the filter has no such call */
 	int status;
 
+	(void)!sandbox_keep_to(keeper->runtime.dir_fd,
+			       keeper->runtime.root_fd); /* an old kernel has no such thing */
 	/* Without its filter the keeper does not keep: the name must not be given back under a living VM. */
 	if (sandbox_enter_keeper(child) < 0) {
 		dprintf(STDERR_FILENO, "utsusu: VM %s: the keeper cannot enter its sandbox\n",

@@ -126,8 +126,8 @@ static int drop_capabilities(void)
 		       : 0;
 }
 
-/* No file system access at all, whatever namespace or right should be regained. */
-static int landlock(void)
+/* Rules for all kinds of access to files that Landlock 1 knows: none is allowed but what is added. */
+static int landlock_rules(void)
 {
 	const struct landlock_ruleset_attr attr = {
 		.handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |
@@ -138,12 +138,34 @@ static int landlock(void)
 				     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
 				     LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM,
 	};
-	_cleanup_(fd_closep) int rules = (int)syscall(SYS_landlock_create_ruleset, &attr,
-						      sizeof(attr), 0);
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 
-	if (rules < 0)
-		return -errno;
+	return rules < 0 ? -errno : rules;
+}
+
+static int landlock_allow(int rules, int dir_fd, uint64_t access)
+{
+	const struct landlock_path_beneath_attr beneath = {
+		.allowed_access = access,
+		.parent_fd = dir_fd,
+	};
+
+	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0
+		       ? -errno
+		       : 0;
+}
+
+static int landlock_restrict(int rules)
+{
 	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
+}
+
+/* No file system access at all, whatever namespace or right should be regained. */
+static int landlock(void)
+{
+	_cleanup_(fd_closep) int rules = landlock_rules();
+
+	return rules < 0 ? rules : landlock_restrict(rules);
 }
 
 /* No core file of the guest's memory. */
@@ -216,6 +238,20 @@ int sandbox_enter_process(unsigned int *ret_missing, struct error *err)
 	}
 	*ret_missing = missing;
 	return 0;
+}
+
+int sandbox_keep_to(int dir_fd, int root_fd)
+{
+	_cleanup_(fd_closep) int rules = landlock_rules();
+	int r;
+
+	if (rules < 0)
+		return rules;
+	r = landlock_allow(rules, dir_fd,
+			   LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE);
+	if (r == 0)
+		r = landlock_allow(rules, root_fd, LANDLOCK_ACCESS_FS_REMOVE_DIR);
+	return r < 0 ? r : landlock_restrict(rules);
 }
 
 const char *sandbox_missing_name(enum sandbox_missing bit)

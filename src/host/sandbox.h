@@ -42,6 +42,9 @@ _must_check_ int sandbox_enter_process(unsigned int *ret_missing, struct error *
 /* The calling thread, for good: only the system calls of its kind and of `features` (enum sandbox_feature, ORed)
  * from now on; anything else ends the process with SIGSYS. */
 _must_check_ int sandbox_enter_thread(enum sandbox_thread kind, unsigned int features);
+/* The keeper's paths, with no new privileges set: it may list `dir_fd` and remove files in it, remove empty directories in
+ * `root_fd`, and nothing else anywhere. A kernel without Landlock answers -ENOSYS or -EOPNOTSUPP. */
+_must_check_ int sandbox_keep_to(int dir_fd, int root_fd);
 /* The keeper's: of all processes it may signal `child` only. */
 _must_check_ int sandbox_enter_keeper(pid_t child);
 /* The name of a step's bit, for people. */

@@ -22,6 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/macros.h"
 #include "host/sandbox.h"
 #include "check.h"
@@ -363,6 +365,51 @@ static void a_thread_that_is_ending_is_waited_for(void **state _unused_)
 	assert_int_equal(enter_beside_a_thread(3600U * 1000000), NOT_ENTERED);
 }
 
+/* In a child: what of a directory with the file "own" beside the file "other" can be touched. */
+static int kept_to(const char *root)
+{
+	_cleanup_(fd_closep) int root_fd = open(root, O_RDONLY | O_DIRECTORY);
+	_cleanup_(fd_closep) int dir_fd = openat(root_fd, "vm", O_RDONLY | O_DIRECTORY);
+	int r;
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	r = sandbox_keep_to(dir_fd, root_fd);
+	if (r == -ENOSYS || r == -EOPNOTSUPP)
+		return 77;
+	if (r < 0 || openat(dir_fd, "own", O_RDONLY) >= 0 || open("/etc/passwd", O_RDONLY) >= 0 ||
+	    openat(dir_fd, "new", O_CREAT | O_WRONLY, 0600) >= 0)
+		return 1;
+	if (unlinkat(root_fd, "other", 0) == 0 || unlinkat(dir_fd, "own", 0) < 0 ||
+	    unlinkat(root_fd, "vm", AT_REMOVEDIR) < 0)
+		return 2;
+	return 0;
+}
+
+static void the_keeper_is_kept_to_its_name(void **state _unused_)
+{
+	char root[] = "/tmp/utsusu-sandbox-XXXXXX", path[64];
+	int status;
+	pid_t child;
+
+	assert_non_null(mkdtemp(root));
+	snprintf(path, sizeof(path), "%s/vm", root);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/vm/own", root);
+	close(creat(path, 0600));
+	snprintf(path, sizeof(path), "%s/other", root);
+	close(creat(path, 0600));
+	child = fork();
+	if (child == 0)
+		_exit(kept_to(root));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		skip(); /* this kernel has no Landlock */
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(root), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +419,7 @@ int main(void)
 		cmocka_unit_test(signals_stay_in_the_family),
 		cmocka_unit_test(ordinary_work_goes_on),
 		cmocka_unit_test(the_process_keeps_nothing),
+		cmocka_unit_test(the_keeper_is_kept_to_its_name),
 		cmocka_unit_test(a_thread_that_is_ending_is_waited_for),
 	};
 
