@@ -62,6 +62,8 @@ static void check_loaded(const struct target *target, const struct vcpu_moment *
 	assert(memcmp(&now->lapic, &state->lapic, sizeof(now->lapic)) == 0);
 	assert(now->mp_state == state->mp_state && now->tsc == state->tsc);
 	assert(now->tsc_deadline == state->tsc_deadline);
+	vcpu_state_add_vector(now, 0x30);
+	check_again(now);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
