@@ -366,17 +366,6 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
 		client_wait(client);
 }
 
-/* Ourselves and root. The directory's and the socket's modes say the same; this holds without them.
- */
-static bool peer_allowed(const struct api_server *server, int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-	       (peer.uid == server->owner || peer.uid == 0);
-}
-
 static void refuse_client(int fd, const char *message, enum exit_status status)
 {
 	struct error err = { 0 };
@@ -417,7 +406,7 @@ static void listening_ready(struct loop_watch *watch, uint32_t events _unused_)
 
 	if (fd < 0)
 		return;
-	if (!peer_allowed(server, fd))
+	if (!fd_peer_is(fd, server->owner))
 		refuse_client(fd, "socket: belongs to another user; be that user, or root",
 			      EXIT_STATUS_HOST);
 	else if (server->n_clients >= LIMIT_CLIENTS)

@@ -113,6 +113,15 @@ int fd_set_nonblocking(int fd)
 	return 0;
 }
 
+bool fd_peer_is(int sock, uid_t owner)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == owner || peer.uid == 0);
+}
+
 static int compare_fds(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b; /* descriptors and -1: no overflow */

@@ -3,7 +3,9 @@
 
 /* Descriptors: whole reads and writes, and passing descriptors between our own processes. */
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/cleanup.h"
 #include "base/macros.h"
@@ -21,6 +23,10 @@ _must_check_ int fd_write_at(int fd, const void *buf, size_t len, uint64_t offse
 _must_check_ int fd_write_all(int fd, const void *buf, size_t len);
 
 _must_check_ int fd_set_nonblocking(int fd);
+
+/* Whether the other end of a connected UNIX socket is of this user or root. The modes of our sockets and of their directory
+ * say the same; this holds without them. */
+bool fd_peer_is(int sock, uid_t owner);
 
 /* Closes every descriptor of the process but the standard three and the `n` (at most 64) of `kept`, which may hold -1.
  * While there is one thread. */

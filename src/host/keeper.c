@@ -44,15 +44,6 @@ static void unblock_signals(void)
 	sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
-static bool may_ask(int client, uid_t owner)
-{
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-
-	return getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
-	       (cred.uid == owner || cred.uid == 0);
-}
-
 /* One client, one request, one answer; a client that says nothing is waited for 100 ms. */
 static void serve(const struct keeper *keeper, int listener, uid_t owner)
 {
@@ -62,7 +53,7 @@ static void serve(const struct keeper *keeper, int listener, uid_t owner)
 	size_t len, n_fds;
 	int answer = 0, fd = -1;
 
-	if (client < 0 || !may_ask(client, owner) || poll(&wait, 1, 100) != 1)
+	if (client < 0 || !fd_peer_is(client, owner) || poll(&wait, 1, 100) != 1)
 		return;
 	if (fd_receive(client, &request, sizeof(request), &len, NULL, 0, &n_fds) < 0 ||
 	    len != sizeof(request) || request.descriptor >= KEEPER_DESCRIPTORS)

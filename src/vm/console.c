@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/limits.h"
@@ -35,6 +36,7 @@ struct console {
 	struct list sinks;
 	struct sink *primary;
 	unsigned int n_clients;
+	uid_t owner; /* of the listening socket: who may look, besides root */
 	void (*escape)(void *ctx);
 	void *escape_ctx;
 	uint8_t input[INPUT_SIZE]; /* typed, not yet taken by the device */
@@ -400,7 +402,8 @@ static void listener_ready(struct loop_watch *watch, uint32_t events _unused_)
 
 	if (fd < 0)
 		return;
-	if (console->n_clients == LIMIT_CLIENTS || sink_new(console, fd, fd, &sink) < 0) {
+	if (!fd_peer_is(fd, console->owner) || console->n_clients == LIMIT_CLIENTS ||
+	    sink_new(console, fd, fd, &sink) < 0) {
 		fd_close(fd);
 		return;
 	}
@@ -413,6 +416,7 @@ static void listener_ready(struct loop_watch *watch, uint32_t events _unused_)
 
 int console_listen(struct console *console, int listener)
 {
+	console->owner = geteuid(); /* now: the process may become nobody later */
 	console->listener = (struct loop_watch){
 		.fd = listener,
 		.events = EPOLLIN,
