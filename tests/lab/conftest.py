@@ -47,30 +47,32 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="slow: runs with --long"))
 
 
+LOST = ("lost by the emulator", True)
+LOST_MOST = 4       # more often it is not the emulator
+lost = []           # tests that were run once more
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     host = item.funcargs.get("host") if item.funcargs else None
     if report.when == "call" and report.failed and host:
-        item.user_properties.append(("lost by the emulator", host.emulator_lost_a_guest()))
+        item.user_properties += [LOST] if host.emulator_lost_a_guest() else []
 
 
 def pytest_runtest_protocol(item, nextitem):
     """A test whose guest the emulator lost says nothing about what it tests: it runs once more."""
-    def reports():
+    def run():
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         return runtestprotocol(item, nextitem=nextitem, log=False)
 
-    def begin():
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-
-    begin()
-    found = reports()
-    if ("lost by the emulator", True) in item.user_properties:
+    reports = run()
+    if LOST in item.user_properties and len(lost) < LOST_MOST:
+        lost.append(item.nodeid)
         print(f"\n{item.nodeid}: the emulator lost the guest (docs/lab.md); once more", flush=True)
-        begin()
         item.user_properties.clear()
-        found = reports()
-    for report in found:
+        reports = run()
+    for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
