@@ -9,7 +9,7 @@
 #include "base/fd.h"
 #include "virtio/net_internal.h"
 
-#define QUEUE_SIZE 256
+#define QUEUE_SIZE 1024
 
 /* ---- state ---- */
 
