@@ -202,10 +202,10 @@ static void fail(struct vcpu *vcpu, int code, const char *what)
 
 /* The guest's own end. What KVM would run if it were entered again is undefined (SVM starts at the reset vector,
  * where nothing is): the vCPU parks itself until the reset lets it go on. */
-static void end(struct vcpu *vcpu, bool reset)
+static void end(struct vcpu *vcpu, enum vcpu_end how)
 {
 	vcpu_park(vcpu, true);
-	vcpu->host.ended(vcpu->host.ctx, vcpu->index, reset);
+	vcpu->host.ended(vcpu->host.ctx, vcpu->index, how);
 }
 
 static void handle_exit(struct vcpu *vcpu)
@@ -231,10 +231,11 @@ static void handle_exit(struct vcpu *vcpu)
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		/* A triple fault is how many kernels reboot: a PC resets. */
-		end(vcpu, true);
+		end(vcpu, VCPU_END_TRIPLE_FAULT);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
-		end(vcpu, run->system_event.type == KVM_SYSTEM_EVENT_RESET);
+		end(vcpu, run->system_event.type == KVM_SYSTEM_EVENT_RESET ? VCPU_END_RESET
+									   : VCPU_END_POWER_OFF);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		fail(vcpu, -EINVAL, "KVM could not enter the guest (hardware entry failure)");

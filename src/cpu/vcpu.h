@@ -15,6 +15,8 @@
 
 struct vcpu;
 
+enum vcpu_end { VCPU_END_POWER_OFF, VCPU_END_RESET, VCPU_END_TRIPLE_FAULT };
+
 /* What a vCPU needs of its VM. All borrowed. The callbacks run on the vCPU's thread. */
 struct vcpu_host {
 	struct kvm_vm *kvm;
@@ -27,9 +29,9 @@ struct vcpu_host {
 	int (*pic_acknowledge)(void *ctx);
 	/* The vCPU cannot go on: triple fault, KVM error; `what` is one line. */
 	void (*failed)(void *ctx, uint32_t index, int code, const char *what);
-	/* KVM reported a shutdown (triple fault) or a system event reset/shutdown. The vCPU is parked: it enters the
+	/* KVM reported a triple fault or a system event. The vCPU is parked: it enters the
 	 * guest again only after vcpu_park(false). */
-	void (*ended)(void *ctx, uint32_t index, bool reset);
+	void (*ended)(void *ctx, uint32_t index, enum vcpu_end how);
 	void *ctx;
 };
 

@@ -114,9 +114,15 @@ static void vcpu_failed(void *ctx, uint32_t index, int code, const char *what)
 	vm_post(vm, VM_POSTED_FAILED);
 }
 
-static void vcpu_ended(void *ctx, uint32_t index _unused_, bool reset)
+static void vcpu_ended(void *ctx, uint32_t index _unused_, enum vcpu_end how)
 {
-	vm_post(ctx, reset ? VM_POSTED_RESET : VM_POSTED_POWER_OFF);
+	static const enum vm_posted posted[] = {
+		[VCPU_END_POWER_OFF] = VM_POSTED_POWER_OFF,
+		[VCPU_END_RESET] = VM_POSTED_RESET,
+		[VCPU_END_TRIPLE_FAULT] = VM_POSTED_TRIPLE_FAULT,
+	};
+
+	vm_post(ctx, posted[how]);
 }
 
 struct vcpu_host interrupts_vcpu_host(struct vm *vm)

@@ -13,6 +13,11 @@ struct vcpu_host interrupts_vcpu_host(struct vm *vm);
 void interrupts_power_event(void *ctx, enum power_event event);
 
 /* Bits of vm->posted. */
-enum vm_posted { VM_POSTED_POWER_OFF = 1, VM_POSTED_RESET = 2, VM_POSTED_FAILED = 4 };
+enum vm_posted {
+	VM_POSTED_POWER_OFF = 1,
+	VM_POSTED_RESET = 2,
+	VM_POSTED_FAILED = 4,
+	VM_POSTED_TRIPLE_FAULT = 8
+};
 /* Any thread: sets the bit and wakes the control loop. */
 void vm_post(struct vm *vm, uint32_t bit);

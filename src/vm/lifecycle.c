@@ -176,6 +176,12 @@ static void posted_ready(struct loop_watch *watch, uint32_t events _unused_)
 
 	fd_clear_event(watch->fd);
 	posted = __atomic_exchange_n(&vm->posted, 0, __ATOMIC_SEQ_CST);
+	if (posted & VM_POSTED_TRIPLE_FAULT) {
+		/* Some kernels reboot so; where it was not meant, this is all that tells of it. */
+		log_line_limited(vm->log, &vm->fault_logged_ns, LOG_LEVEL_INFO,
+				 "triple fault in the guest: reset");
+		posted |= VM_POSTED_RESET;
+	}
 	if (posted & VM_POSTED_FAILED)
 		end_failed(vm);
 	else if (posted & VM_POSTED_POWER_OFF)

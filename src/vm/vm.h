@@ -83,6 +83,7 @@ struct vm {
 	bool threads;		 /* vCPUs have threads now */
 	struct loop_watch event; /* vCPU threads post here */
 	struct loop_timer reset_poll;
+	uint64_t fault_logged_ns; /* when a triple fault was last told of */
 
 	/* irqchip lock held. */
 	struct msi_message routes[IRQCHIP_LINES]; /* as KVM knows them */

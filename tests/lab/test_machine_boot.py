@@ -181,6 +181,15 @@ def test_a_panic_resets(host):
     vm.power_off()
 
 
+def test_a_triple_fault_resets_and_is_told(host):
+    vm = host.start(cmdline="reboot=triple")
+    vm.ready()
+    vm.type("reboot -f")
+    vm.ready()
+    assert vm.errors().count("triple fault in the guest: reset\n") == 1
+    vm.power_off()
+
+
 def test_kernel_memory_is_where_e820_says(host):
     vm = host.start("--memory", "256M", cmdline="memtest=1")
     vm.ready()

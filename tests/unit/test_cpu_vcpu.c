@@ -65,11 +65,12 @@ static void on_failed(void *ctx, uint32_t index _unused_, int code _unused_, con
 	__atomic_add_fetch(&rig->failures, 1, __ATOMIC_RELEASE);
 }
 
-static void on_ended(void *ctx, uint32_t index _unused_, bool reset)
+static void on_ended(void *ctx, uint32_t index _unused_, enum vcpu_end how)
 {
 	struct rig *rig = ctx;
 
-	__atomic_add_fetch(reset ? &rig->resets : &rig->power_offs, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(how == VCPU_END_TRIPLE_FAULT ? &rig->resets : &rig->power_offs, 1,
+			   __ATOMIC_RELEASE);
 }
 
 static int set_up(void **state)
