@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "lab"))
 sys.dont_write_bytecode = True
 
+from emulator_faults import (pytest_runtest_makereport,  # noqa: E402,F401
+                             pytest_runtest_protocol)
 from labkit import Lab  # noqa: E402
 from labkit.paths import build_directory  # noqa: E402
 
@@ -45,37 +46,6 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="slow: runs with --long"))
-
-
-LOST = ("lost by the emulator", True)
-LOST_MOST = 4       # more often it is not the emulator
-lost = []           # tests that were run once more
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
-    host = item.funcargs.get("host") if item.funcargs else None
-    if report.when == "call" and report.failed and host:
-        item.user_properties += [LOST] if host.emulator_lost_a_guest() else []
-
-
-def pytest_runtest_protocol(item, nextitem):
-    """A test whose guest the emulator lost says nothing about what it tests: it runs once more."""
-    def run():
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        return runtestprotocol(item, nextitem=nextitem, log=False)
-
-    reports = run()
-    if LOST in item.user_properties and len(lost) < LOST_MOST:
-        lost.append(item.nodeid)
-        print(f"\n{item.nodeid}: the emulator lost the guest (docs/lab.md); once more", flush=True)
-        item.user_properties.clear()
-        reports = run()
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import itertools
 import json
 import time
 
+import emulator_faults
 from labkit import LabError
 from labkit.guests import guest
 from labkit.paths import build_directory
@@ -22,21 +23,6 @@ PATIENCE = 180      # seconds
 PROGRAMS = "/run/utsusu-test"
 CONSOLE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on utsusu.echo=off"
 PROMPT = "utsusu-guest: ready"
-
-# Two signs of a guest that the emulator lost (docs/lab.md). From the start on, the machine's kernel notes each #VMEXIT
-# for a shutdown; one that a page fault on fetching code led to ends with SHUTDOWN_FETCH.
-WATCH_SHUTDOWNS = "cd /sys/kernel/tracing/events/kvm/kvm_exit && echo 'exit_reason == 0x7f' >filter && echo 1 >enable"
-SHUTDOWN_FETCH = "intr_info 0x80000b0e error_code 0x00000010"
-# And where KVM's function that runs a guest begins, and where guests are that fault all the time.
-RUN_FUNCTION_SIZE = 0x400
-STANDS_AT = r"""
-sed -n 's/ t __svm_vcpu_run.*//p' /proc/kallsyms | head -n 1
-cd /sys/kernel/tracing && echo >trace
-for event in kvm_emulate_insn kvm_page_fault; do echo 1 >events/kvm/$event/enable; done
-sleep 0.3
-for event in kvm_emulate_insn kvm_page_fault; do echo 0 >events/kvm/$event/enable; done
-sed -nE 's/.*kvm_emulate_insn: 0:([0-9a-f]+).*/\1/p; s/.* rip 0x([0-9a-f]+) .*/\1/p' trace | sort -u
-"""
 
 
 class Vm:
@@ -116,7 +102,7 @@ class Host:
         self._processes = []
         self._names = itertools.count(1)
         self.programs = PROGRAMS
-        self.sh(f"{WATCH_SHUTDOWNS} || true")     # the trace is empty where KVM is Intel's
+        emulator_faults.watch(machine)
         built = build_directory() / "src/programs"
         # A copy in memory: a build that goes on meanwhile does not change what is tested.
         self.run(f"mkdir -p {PROGRAMS} && for f in utsusu utsusu-vm; do "
@@ -204,20 +190,6 @@ class Host:
                 return value
             assert time.monotonic() < deadline, f"{what} is not so after {timeout} s"
             time.sleep(0.2)
-
-    def emulator_lost_a_guest(self):
-        """Whether QEMU's software emulation of SVM has just lost a guest, which it does once in some 500.
-
-        The guest's code is not there any more (a page fault on fetching it, and on fetching each handler), or
-        the guest's registers are the machine's: its RIP lies behind the VMRUN of the machine's own kernel.
-        """
-        try:
-            if SHUTDOWN_FETCH in self.sh("cat /sys/kernel/tracing/trace"):
-                return True
-            start, *rips = (int(number, 16) for number in self.sh(STANDS_AT).split())
-        except (LabError, TimeoutError, ValueError):
-            return False
-        return any(start <= rip < start + RUN_FUNCTION_SIZE for rip in rips)
 
     # What must not be left behind
 
