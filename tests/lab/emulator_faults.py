@@ -42,7 +42,7 @@ def lost_a_guest(machine):
 
 LOST = ("lost by the emulator", True)
 LOST_MOST = 4       # more often it is not the emulator
-lost = []           # tests that were run once more
+lost = []           # tests that were run again
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -61,15 +61,15 @@ def _machines(item):
 
 
 def pytest_runtest_protocol(item, nextitem):
-    """A test whose guest the emulator lost says nothing about what it tests: it runs once more."""
+    """A test whose guest the emulator lost says nothing about what it tests: it runs again."""
     def run():
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         return runtestprotocol(item, nextitem=nextitem, log=False)
 
     reports = run()
-    if LOST in item.user_properties and len(lost) < LOST_MOST:
+    while LOST in item.user_properties and len(lost) < LOST_MOST:
         lost.append(item.nodeid)
-        print(f"\n{item.nodeid}: the emulator lost the guest (docs/lab.md); once more", flush=True)
+        print(f"\n{item.nodeid}: the emulator lost the guest (docs/lab.md); again", flush=True)
         item.user_properties.clear()
         reports = run()
     for report in reports:

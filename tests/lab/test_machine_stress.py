@@ -6,7 +6,7 @@ import pytest
 
 def stress(vm, seconds, *stressors):
     output = vm.sh(f"stress-ng {' '.join(stressors)} --verify --metrics-brief --timeout {seconds}s 2>&1",
-                   timeout=seconds * 20 + 180)
+                   timeout=seconds * 10 + 120)
     assert "successful run completed" in output, output
     assert "fail" not in output.replace("failed: 0", ""), output
 
