@@ -23,6 +23,7 @@ from .errors import LabError
 PORTS = 16
 FRAME_MAX = 128 * 1024
 CHUNK = 64 * 1024
+GREET_SECONDS = 4
 HEAD = struct.Struct("<BxxxI")
 EXEC_HEAD = struct.Struct("<BxHHHI")
 HELLO, EXEC, STDIN, CLOSE, RESIZE, KILL, BYE, STDOUT, STDERR, EXIT = range(1, 11)
@@ -47,13 +48,10 @@ class Port:
         slow = (folder / "slow-line").exists()
         self.chunk = 512 if slow else CHUNK
         self._flush = 4096 if slow else FRAME_MAX + HEAD.size
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._buffer = bytearray()
         self._sending = threading.Lock()
         self._said_bye = False
         try:
-            self._socket.connect(self._path)
-            self._greet()
+            self._meet()
         except OSError as error:
             self.close()
             raise LabError(f"machine {folder.name}", f"its agent does not answer ({error})",
@@ -82,14 +80,30 @@ class Port:
         self._lock.seek(0)
         self._lock.write(text)
 
-    def _greet(self):
+    def _meet(self):
+        """Connects and greets. Where the last client was killed just as it came, a greeting may stay without
+        an answer: it is said again, on a new connection."""
+        while True:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._buffer = bytearray()
+            try:
+                self._socket.connect(self._path)
+                self._greet(min(self._deadline, time.monotonic() + GREET_SECONDS))
+                return
+            except TimeoutError:
+                if time.monotonic() >= self._deadline:
+                    raise
+                self._socket.close()
+                self._dirty = True
+
+    def _greet(self, deadline):
         token = secrets.token_bytes(16)
         hello = frame(HELLO, token)
         was_dirty = self._dirty
         self._mark(b"busy")
         self.send((bytes(self._flush) if was_dirty else b"") + hello)
         while (at := self._buffer.find(hello)) < 0:
-            if not self._receive(self._deadline - time.monotonic()):
+            if not self._receive(deadline - time.monotonic()):
                 raise TimeoutError("no answer in time")
         del self._buffer[:at + len(hello)]
 

@@ -46,6 +46,10 @@ def parser():
                     help="give each a SCSI disk with persistent reservations")
     up.add_argument("--share-disk", metavar="SIZE", type=disks.parse_size,
                     help="give all the same NVMe disk")
+    up.add_argument("--keep-unflushed", metavar="SEED", type=int,
+                    help="a power cut keeps some of what was not flushed, by a coin of this seed")
+    up.add_argument("--bridge", action="store_true", default=None,
+                    help="the wire ends in a bridge, br0, for the taps of VMs")
     up.add_argument("--vtx", action="store_true", default=None,
                     help="a machine with VT-x, by Bochs: slow, alone, and without the host's files")
 
@@ -94,7 +98,7 @@ def parser():
 
 def do_up(arguments, progress):
     asked = {key: getattr(arguments, key) for key in
-             ("machines", "cpus", "memory", "nvme", "nic", "scsi", "share_disk", "vtx")
+             ("machines", "cpus", "memory", "nvme", "nic", "scsi", "share_disk", "keep_unflushed", "bridge", "vtx")
              if getattr(arguments, key) is not None}
     clean(progress)
     if arguments.name in names():
@@ -124,8 +128,10 @@ def do_shell(arguments, _progress):
     return terminal.run(Lab.attach(arguments.name)[arguments.machine], ["bash", "-l"], True)
 
 
-def do_kill(arguments, _progress):
-    Lab.attach(arguments.name)[arguments.machine].kill()
+def do_kill(arguments, progress):
+    forgotten = Lab.attach(arguments.name)[arguments.machine].kill()
+    if forgotten:
+        progress.say(f"{forgotten} sectors that were not flushed are gone")
 
 
 def do_freeze(arguments, _progress):

@@ -9,6 +9,7 @@ from .errors import LabError
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SCRATCH_SIZE = 8 << 30
 NVME_SIZE = 1 << 30
+STATE_SIZE = 128 << 20
 
 
 def parse_size(text):
@@ -35,13 +36,22 @@ def copy_sparse(source, target):
 
 def scratch(path):
     """An empty ext4 disk: machines need one file system that takes O_DIRECT and may be written."""
+    return _formatted(path, "scratch", SCRATCH_SIZE)
+
+
+def state(path):
+    """An ext4 disk for what a machine must remember."""
+    return _formatted(path, "state", STATE_SIZE)
+
+
+def _formatted(path, name, size):
     def build(folder):
-        image = blank(folder / "disk", SCRATCH_SIZE)
-        subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", "-m", "0", "-L", "scratch",
-                        "-E", "lazy_itable_init=1,lazy_journal_init=1", str(image)], check=True)
+        image = blank(folder / "disk", size)
+        subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", "-m", "0", "-L", name,
+                        "-b", "4096", "-E", "lazy_itable_init=1,lazy_journal_init=1", str(image)], check=True)
 
     if not path.exists():
-        copy_sparse(cache.built("scratch", [SCRATCH_SIZE, 2], build) / "disk", path)
+        copy_sparse(cache.built(name, [size, 3], build) / "disk", path)
     return path
 
 
@@ -53,9 +63,14 @@ def virtio(path, serial, *, read_only=False, throw_away=False, cache_mode="unsaf
             "-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
 
 
-def nvme(path, name, shared):
-    """One file may back a disk of several machines; then none of them may lock it."""
-    lock = "off" if shared else "auto"
+def nvme(path, name):
     return ["-blockdev", f"driver=raw,node-name={name},file.driver=file,file.filename={path},"
-                         f"file.locking={lock},cache.direct=off,cache.no-flush=off",
-            "-device", f"nvme,drive={name},serial={name}"]
+                         "cache.direct=off,cache.no-flush=off", *nvme_card(name)]
+
+
+def nvme_card(node):
+    return ["-device", f"nvme,drive={node},serial={node}"]
+
+
+def virtio_card(node):
+    return ["-device", f"virtio-blk-pci,drive={node},serial={node}"]

@@ -60,10 +60,10 @@ def _disks(machine):
         result += disks.virtio(file, serial, throw_away=True)
     if options["nvme"]:
         file = disks.blank(machine.folder / "nvme", disks.NVME_SIZE)
-        result += disks.nvme(file, f"nvme-{machine.name}", shared=False)
-    if options["share_disk"]:
-        file = disks.blank(machine.lab.folder / "shared", options["share_disk"])
-        result += disks.nvme(file, "shared", shared=True)
+        result += disks.nvme(file, f"nvme-{machine.name}")
+    result += [*machine.state_disk.node(machine), *disks.virtio_card(machine.state_disk.name)]
+    if shared := machine.lab.shared_disk:
+        result += [*shared.node(machine), *disks.nvme_card(shared.name)]
     return result
 
 

@@ -18,6 +18,7 @@ def modules_for(options, kvm_module):
     modules = [*MODULES, kvm_module]
     modules += ["nvme"] if options["nvme"] or options["share_disk"] else []
     modules += ["e1000e"] if options["nic"] else []
+    modules += ["bridge"] if options["bridge"] else []
     modules += SCSI_MODULES if options["scsi"] else []
     return modules
 
@@ -52,7 +53,7 @@ def _configuration(machine, debian):
     values = {"NAME": machine.name, "NUMBER": machine.number, "TREE": paths.TREE,
               "BUILD": separate_build() or "", "CACHE": paths.cache_directory(),
               "MODULES": debian.modules, "WIRE_MAC": machine.wire_mac, "NIC_MAC": machine.nic_mac,
-              "HOSTS": "\n".join(hosts), "SCSI": ""}
+              "HOSTS": "\n".join(hosts), "SCSI": "", "BRIDGE": "yes" if machine.lab.options["bridge"] else ""}
     if machine.lab.options["scsi"]:
         values["SCSI"] = f"naa.50014057700000{machine.number:02x}"
     archive = Initramfs()

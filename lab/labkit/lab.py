@@ -6,15 +6,16 @@ import os
 import secrets
 import shutil
 
-from . import cache, paths, process
+from . import cache, disks, paths, process
 from .errors import LabError
 from .machine import Machine
 from .progress import QUIET
+from .volatile import VolatileDisk
 from .vtx import VtxMachine
 from .wires import Wires
 
 DEFAULTS = {"machines": 1, "memory": 2048, "cpus": 2, "nvme": False, "nic": False, "scsi": False,
-            "share_disk": 0, "vtx": False, "files": []}
+            "share_disk": 0, "keep_unflushed": 0, "bridge": False, "vtx": False, "files": []}
 MACHINES_MAX = 8
 
 
@@ -38,6 +39,9 @@ class Lab:
         if not 1 <= count <= MACHINES_MAX:
             raise LabError(f"{count} machines", f"a lab has 1 to {MACHINES_MAX}")
         self.machines = {}
+        self.shared_disk = None
+        if self.options["share_disk"]:
+            self.shared_disk = VolatileDisk(self, "shared", self.folder / "shared")
         kind = VtxMachine if self.options["vtx"] else Machine
         if self.options["vtx"] and (count > 1 or any(
                 self.options[key] for key in ("nvme", "nic", "scsi", "share_disk"))):
@@ -99,6 +103,8 @@ class Lab:
             self.folder.mkdir(exist_ok=True)
             self._save()
             self.wires.start()
+            if self.shared_disk:
+                disks.blank(self.shared_disk.path, self.options["share_disk"])
             started = [m for m in self.machines.values() if not m.alive()]
             try:
                 for machine in started:
@@ -119,6 +125,8 @@ class Lab:
         for machine in self.machines.values():
             if machine.alive():
                 machine.kill()
+            for disk in machine.disks():
+                disk.stop()
         self.wires.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock_path().unlink(missing_ok=True)
@@ -141,9 +149,12 @@ def names():
 
 
 def clean(progress=QUIET):
-    """Takes away what labs left whose starter is gone."""
+    """Takes away what labs left whose starter is gone. One that another version of this program made is that one's."""
     for name in names():
-        lab = Lab.attach(name)
+        try:
+            lab = Lab.attach(name)
+        except LabError:
+            continue
         if lab.bound and not process.alive(lab._state["owner"]):
             progress.say(f"taking away what lab {name} left")
             lab.down()

@@ -4,11 +4,12 @@
 import signal
 import time
 
-from . import emulator, paths, process
+from . import disks, emulator, paths, process
 from .channel import PORTS, Process
 from .errors import LabError
 from .progress import QUIET
 from .qmp import Qmp
+from .volatile import VolatileDisk
 
 # What a machine does not share with its host.
 OWN_FOLDERS = ("/tmp", "/run", "/dev", "/proc", "/sys", "/scratch")
@@ -48,6 +49,11 @@ class Machine:
         self.wire_mac = f"52:54:00:77:00:{number:02x}"
         self.nic_mac = f"52:54:00:77:01:{number:02x}"
         self.folder = lab.folder / name
+        self.state_disk = VolatileDisk(lab, f"state-{name}", self.folder / "state")
+
+    def disks(self):
+        """Those with a volatile cache."""
+        return [self.state_disk, *([self.lab.shared_disk] if self.lab.shared_disk else [])]
 
     # Starting
 
@@ -60,6 +66,10 @@ class Machine:
     def launch(self):
         self.folder.mkdir(exist_ok=True)
         self._clear_ports()
+        disks.state(self.state_disk.path)
+        for disk in self.disks():
+            disk.start()
+        (self.folder / "emulator.log").write_bytes(b"")     # what the one before said is not this one's
         child = process.start(emulator.command(self), self.folder / "emulator.log", self.lab.bound)
         self.lab.remember(f"machine {self.name}", process.identity(child.pid))
         self._child = child
@@ -70,7 +80,16 @@ class Machine:
             (self.folder / f"port.{number}").unlink(missing_ok=True)
 
     def await_ready(self, progress=QUIET):
-        """Returns once the agent answers."""
+        """Returns once the agent answers. An emulator that found a fault of its own meanwhile is started once more."""
+        try:
+            self._await_agent(progress)
+        except LabError:
+            if not self.emulator_fault():
+                raise
+            self.launch()
+            self._await_agent(progress)
+
+    def _await_agent(self, progress):
         deadline = time.monotonic() + self.start_timeout
         with progress.step(f"machine {self.name} starts"):
             while not self._may_answer():
@@ -97,6 +116,13 @@ class Machine:
                        log.splitlines()[-1] if log else f"see {self.folder}/console.log")
 
     # Its life
+
+    def emulator_fault(self):
+        """The assertion by which its emulator ended; empty if it did not (docs/lab.md)."""
+        if self.alive():
+            return ""
+        log = (self.folder / "emulator.log").read_text(errors="replace")
+        return next((line for line in log.splitlines() if ": Assertion `" in line), "")
 
     def _emulator(self):
         return self.lab.state(f"machine {self.name}")
@@ -128,10 +154,11 @@ class Machine:
         return "running"
 
     def kill(self):
-        """A power cut: the emulator ends at once, nothing is written back."""
+        """A power cut: the emulator ends at once, and its disks forget what was not flushed: so many sectors."""
         self._signal(signal.SIGKILL)
         if hasattr(self, "_child"):
             self._child.wait()
+        return sum(disk.await_cut(self) for disk in self.disks())
 
     def freeze(self, qmp=False):
         """Everything in the machine stands still; with qmp its clocks do too."""

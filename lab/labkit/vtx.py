@@ -97,6 +97,9 @@ class VtxMachine(Machine):
         console = self.folder / "console.log"
         return console.exists() and b"lab: the machine is up" in console.read_bytes()
 
+    def disks(self):
+        return []
+
     def kill(self):
         super().kill()
         process.kill(self.lab.state(f"bridge {self.name}"))

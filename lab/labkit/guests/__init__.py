@@ -10,6 +10,8 @@ from . import debian, images, tiny
 GUESTS = {
     "tiny": ("Debian's cloud kernel, busybox", tiny.tiny),
     "tools": ("tiny with fio, stress-ng and iperf3", tiny.tools),
+    "load": ("tiny with a program whose work can be checked from outside (load/load.c)", tiny.load),
+    "redis": ("load with Redis", tiny.redis),
     "tiny32": ("Debian's 32-bit kernel, 32-bit busybox", tiny.tiny32),
     "debian": ("a whole Debian with Redis, on a disk", partial(debian.build, "debian")),
     "debian-postgresql": ("the same with PostgreSQL too",

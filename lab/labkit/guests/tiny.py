@@ -9,12 +9,14 @@ from .. import cache
 from ..initramfs import Initramfs
 from ..kernels import kernel
 from ..packages import AMD64, I386
+from ..programs import program
 
 INIT = Path(__file__).parent / "tiny-init"
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
            "virtio_balloon", "evdev", "button"]
 LIBRARIES = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph"]
 TOOLS = ["fio", "stress-ng", "iperf3"]
+REDIS = ["redis-server"]
 NO_LIBRARY_OF_A_TOOL = ("dpkg", "debconf", "perl-base", "tar", "init-system-helpers")
 
 
@@ -37,8 +39,8 @@ def needed_files(root, programs):
     return found
 
 
-def add_tools(archive, root):
-    programs = [root / "usr/bin" / name for name in TOOLS]
+def add_tools(archive, root, names):
+    programs = [root / "usr/bin" / name for name in names]
     for name, path in needed_files(root, programs).items():
         archive.file(name, Path(os.path.realpath(path)), 0o755)
     archive.file("etc/environment", f"LD_LIBRARY_PATH={':'.join('/' + f for f in LIBRARIES)}\n")
@@ -47,19 +49,23 @@ def add_tools(archive, root):
                  0o755)
 
 
-def _build(name, debian, busybox, extra=None):
+def _build(name, debian, busybox, extra=None, tools=(), own=()):
+    """`extra`: the folder that the tools are in; `own`: programs of the lab's."""
     def build(folder):
         archive = Initramfs()
         archive.busybox(busybox)
         archive.file("init", INIT, 0o755)
         archive.modules(debian, MODULES)
         if extra:
-            add_tools(archive, extra)
+            add_tools(archive, extra, tools)
+        for binary in own:
+            archive.file(f"bin/{binary.name}", binary, 0o755)
         archive.write(folder / "initrd")
         (folder / "kernel").write_bytes(debian.image.read_bytes())
 
     inputs = ["1", INIT, Path(__file__), Path(__file__).parents[1] / "initramfs.py",
-              str(debian.folder), str(busybox), str(extra), *MODULES]
+              str(debian.folder), str(busybox), str(extra), *MODULES,
+              *tools, *map(str, own)]
     folder = cache.built(f"guest-{name}", inputs, build)
     return {"kernel": folder / "kernel", "initrd": folder / "initrd"}
 
@@ -70,9 +76,22 @@ def tiny():
 
 
 def tools():
+    return _with_tools("tools", TOOLS)
+
+
+def load():
     busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
-    packages = [p for p in AMD64.closure(TOOLS) if p not in NO_LIBRARY_OF_A_TOOL]
-    return _build("tools", kernel("linux-image-cloud-amd64"), busybox, AMD64.files(packages))
+    return _build("load", kernel("linux-image-cloud-amd64"), busybox, own=[program("load")])
+
+
+def redis():
+    return _with_tools("redis", REDIS, own=[program("load")])
+
+
+def _with_tools(name, names, own=()):
+    busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
+    packages = [p for p in AMD64.closure(names) if p not in NO_LIBRARY_OF_A_TOOL]
+    return _build(name, kernel("linux-image-cloud-amd64"), busybox, AMD64.files(packages), names, own)
 
 
 def tiny32():
