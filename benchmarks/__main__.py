@@ -9,7 +9,7 @@ import sys
 from checks import build, process
 from checks.report import Report
 
-from benchmarks import boot, disk, exits, frame, many, net, quiesce     # noqa: F401: they fill the table
+from benchmarks import boot, disk, exits, frame, many, move, net, quiesce, ring, upgrade, watch, wire     # noqa: F401: they fill the table
 from benchmarks.stage import Stage
 
 
@@ -18,7 +18,8 @@ def main():
     if arguments.list:
         for benchmark in frame.TABLE:
             peer = f"beside {benchmark.peer.name}" if benchmark.peer else ""
-            print(f"{benchmark.name:18} {benchmark.goal_text():10} {benchmark.about} {peer}".rstrip())
+            for row in benchmark.rows:
+                print(f"{row.name:18} {row.goal_text(benchmark.peer):10} {benchmark.about} {peer}".rstrip())
         return 0
     try:
         chosen = frame.chosen(arguments.names)
@@ -60,7 +61,8 @@ def _measure(chosen, runs):
 def _one(benchmark, stage, runs):
     """One that fails does not take the others with it: its line says why."""
     try:
-        frame.emit(frame.run(benchmark, stage, runs))
+        for result in frame.run(benchmark, stage, runs):
+            frame.emit(result)
         return True
     except Exception as error:      # whatever a monitor, a guest or the lab came to
         frame.emit({"bench": benchmark.name, "error": str(error)})

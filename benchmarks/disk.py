@@ -32,10 +32,14 @@ def _real_disk(stage):
     return stage.execute("readlink -f /dev/disk/by-lab/scratch").strip()
 
 
+def randread(stage, monitor):
+    return _measure(stage, monitor, RANDREAD, _null_disk(stage))
+
+
 @bench("disk.randread", unit="IOPS", peer=Q35, goal=1.2, more_is_better=True, runs=3)
 def disk_randread(stage, monitor):
     """Random reads of 4 KiB, 32 at once."""
-    return _measure(stage, monitor, RANDREAD, _null_disk(stage))
+    return randread(stage, monitor)
 
 
 @bench("disk.randwrite", unit="IOPS", peer=Q35, goal=1.2, more_is_better=True, runs=3)

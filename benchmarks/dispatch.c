@@ -2,10 +2,10 @@
 /*
  * The way of one access, for counting its instructions: a vCPU's thread over a KVM that is a script.
  *
- *   dispatch EXITS none|tap
+ *   dispatch EXITS none|tap|watch
  *
- * The script makes EXITS reads of a port; among thirty regions one answers with a constant, under its lock,
- * and with "tap" one tap looks on. What callgrind counts, less what it counts inside kvm_vcpu_run, is what an
+ * The script makes EXITS reads of a port; among thirty regions one answers with a constant, under its lock; with "tap"
+ * an empty tap looks on, with "watch" the Request Monitor, which writes a whole record of each. What callgrind counts, less what it counts inside kvm_vcpu_run, is what an
  * exit costs here whatever the processor.
  */
 #include <errno.h>
@@ -19,22 +19,23 @@
 #include "kvm/fake.h"
 #include "memory/dirty.h"
 #include "memory/memory.h"
+#include "watch/monitor.h"
+#include "watch/store.h"
 
 #define REGIONS 30
 #define REGION_PORTS 8
 #define FIRST_PORT 0x100
 #define PORT (FIRST_PORT + 19 * REGION_PORTS)
+#define RIP 0xffffffff80100040 /* the fake maps it as a kernel has itself */
 
+/* As much of a VM as an exit needs. */
 struct machine {
-	struct kvm_system *system;
-	struct kvm_vm *kvm;
-	struct memory *memory;
-	struct bus *bus;
-	struct quiesce quiesce;
+	struct vm vm;
+	struct vm_config config;
 	pthread_mutex_t lock;
 	struct bus_region regions[REGIONS];
 	struct bus_tap tap;
-	struct vcpu *vcpu;
+	struct monitor *monitor;
 };
 
 static void must(int result, const char *what)
@@ -78,7 +79,7 @@ static void add_regions(struct machine *m)
 			.ops = &constant_ops,
 			.lock = &m->lock,
 		};
-		must(bus_add(m->bus, &m->regions[i]), "bus_add");
+		must(bus_add(m->vm.bus, &m->regions[i]), "bus_add");
 	}
 }
 
@@ -90,18 +91,36 @@ static void failed(void *ctx _unused_, uint32_t index _unused_, int code, const 
 static void make_vcpu(struct machine *m)
 {
 	struct vcpu_host host = {
-		.kvm = m->kvm,
-		.bus = m->bus,
-		.quiesce = &m->quiesce,
-		.memory = m->memory,
+		.kvm = m->vm.kvm,
+		.bus = m->vm.bus,
+		.quiesce = &m->vm.quiesce,
+		.memory = m->vm.memory,
 		.failed = failed,
 	};
+	/* Code of a 64-bit kernel: long mode, and an address in its half. */
+	const struct kvm_sregs sregs = { .efer = 0x500, .cs.l = 1, .cr0 = 0x80000001 };
 	struct kvm_cpuid2 *cpuid;
 	struct error err = { 0 };
 
-	must(kvm_supported_cpuid(m->system, &cpuid), "kvm_supported_cpuid");
-	must(vcpu_new(&host, 0, cpuid, &m->vcpu, &err), err.message);
+	must(kvm_supported_cpuid(m->vm.kvm_system, &cpuid), "kvm_supported_cpuid");
+	must(vcpu_new(&host, 0, cpuid, &m->vm.vcpus[0], &err), err.message);
+	must(kvm_vcpu_set_sregs(vcpu_kvm(m->vm.vcpus[0]), &sregs), "kvm_vcpu_set_sregs");
+	m->vm.n_vcpus = 1;
 	free(cpuid);
+}
+
+static void watch(struct machine *m)
+{
+	const struct watch_wish wish = { .mode = STORE_NORMAL };
+	struct error err = { 0 };
+	int fd;
+
+	m->config.cpus.count = 1;
+	fd = store_make_fd("dispatch", monitor_rings(&m->config), 1, STORE_RING_RECORDS);
+	must(fd, "store_make_fd");
+	must(monitor_new(&m->vm, fd, &m->monitor, &err), err.message);
+	must(monitor_watch(m->monitor, m, &wish, &err), err.message);
+	close(fd);
 }
 
 static void fill_read(struct kvm_run *run, void *ctx _unused_)
@@ -112,6 +131,7 @@ static void fill_read(struct kvm_run *run, void *ctx _unused_)
 	run->io.count = 1;
 	run->io.port = PORT;
 	run->io.data_offset = sizeof(*run);
+	run->s.regs.regs.rip = RIP;
 }
 
 int main(int argc, char **argv)
@@ -120,32 +140,42 @@ int main(int argc, char **argv)
 			     .tap = { .before = tap_before, .after = tap_after } };
 	struct kvm_fake_exit script = { .fill = fill_read };
 
-	if (argc != 3 || (strcmp(argv[2], "none") != 0 && strcmp(argv[2], "tap") != 0)) {
-		fprintf(stderr, "usage: dispatch EXITS none|tap\n");
+	if (argc != 3 || (strcmp(argv[2], "none") != 0 && strcmp(argv[2], "tap") != 0 &&
+			  strcmp(argv[2], "watch") != 0)) {
+		fprintf(stderr, "usage: dispatch EXITS none|tap|watch\n");
 		return 2;
 	}
 	script.times = strtoull(argv[1], NULL, 10);
-	quiesce_init(&m.quiesce);
-	m.bus = bus_new();
-	must(m.bus ? 0 : -ENOMEM, "bus_new");
-	must(kvm_open(-1, &m.system), "kvm_open");
-	must(kvm_vm_new(m.system, &m.kvm), "kvm_vm_new");
-	must(memory_create(MIB(2), GIB(2), GIB(4), MEMORY_HUGE_OFF, -1, &m.memory, NULL),
+	quiesce_init(&m.vm.quiesce);
+	list_init(&m.vm.devices);
+	m.vm.config = &m.config;
+	m.vm.loop = loop_new(&clock_host);
+	m.vm.bus = bus_new();
+	m.vm.doorbells = doorbells_new(NULL);
+	must(m.vm.loop && m.vm.bus && m.vm.doorbells ? 0 : -ENOMEM, "bus_new");
+	must(kvm_open(-1, &m.vm.kvm_system), "kvm_open");
+	must(kvm_vm_new(m.vm.kvm_system, &m.vm.kvm), "kvm_vm_new");
+	must(memory_create(MIB(2), GIB(2), GIB(4), MEMORY_HUGE_OFF, -1, &m.vm.memory, NULL),
 	     "memory_create");
 	add_regions(&m);
 	if (strcmp(argv[2], "tap") == 0)
-		bus_add_tap(m.bus, &m.tap);
+		bus_add_tap(m.vm.bus, &m.tap);
 	make_vcpu(&m);
-	kvm_fake_script(vcpu_kvm(m.vcpu), &script, 1);
-	must(vcpu_start(m.vcpu, NULL), "vcpu_start");
-	while (!kvm_fake_script_done(vcpu_kvm(m.vcpu)))
+	if (strcmp(argv[2], "watch") == 0)
+		watch(&m);
+	kvm_fake_script(vcpu_kvm(m.vm.vcpus[0]), &script, 1);
+	must(vcpu_start(m.vm.vcpus[0], NULL), "vcpu_start");
+	while (!kvm_fake_script_done(vcpu_kvm(m.vm.vcpus[0])))
 		usleep(1000);
-	vcpu_stop(m.vcpu);
-	printf("%llu exits\n", (unsigned long long)vcpu_exits(m.vcpu));
-	vcpu_free(m.vcpu);
-	memory_free(m.memory);
-	bus_free(m.bus);
-	kvm_vm_free(m.kvm);
-	kvm_close(m.system);
+	vcpu_stop(m.vm.vcpus[0]);
+	printf("%llu exits\n", (unsigned long long)vcpu_exits(m.vm.vcpus[0]));
+	monitor_free(m.monitor);
+	vcpu_free(m.vm.vcpus[0]);
+	memory_free(m.vm.memory);
+	doorbells_free(m.vm.doorbells);
+	bus_free(m.vm.bus);
+	loop_free(m.vm.loop);
+	kvm_vm_free(m.vm.kvm);
+	kvm_close(m.vm.kvm_system);
 	return 0;
 }

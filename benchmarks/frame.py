@@ -9,7 +9,8 @@ so that what the machine does meanwhile falls on both:
         "From the command to the first line of the guest's init."
         return stage.boot(monitor).seconds_to("init")
 
-Without a peer it measures ours alone, and its goal, if any, is a limit of the figure itself.
+Without a peer it measures ours alone, and its goal, if any, is a limit of the figure itself. One that gives several figures
+at once names its rows, and returns {name of a row: figure}.
 """
 
 import json
@@ -18,74 +19,114 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Callable, Optional
 
+from labkit import LabError
+
+from benchmarks.failure import Failure
 from benchmarks.monitors import Utsusu
 
 TABLE = []
+TRIES = 3       # of one measurement
+
+
+@dataclass
+class Row:
+    """One figure, one line of what comes out."""
+    name: str
+    unit: str
+    goal: Optional[float] = None    # of the ratio ours/peer; of our figure where there is no peer, or it is not to be judged
+    more_is_better: bool = False
+    judge_ratio: bool = True
+
+    def goal_text(self, has_peer):
+        if self.goal is None:
+            return "told"
+        unit = "" if has_peer and self.judge_ratio else f" {self.unit}"
+        return f"{'>=' if self.more_is_better else '<='} {self.goal}{unit}"
 
 
 @dataclass
 class Benchmark:
-    name: str
-    unit: str
+    rows: list
     peer: object                # a monitor, or None
-    goal: Optional[float]       # of the ratio ours/peer; of the figure where there is no peer
-    more_is_better: bool
     runs: int
     about: str
-    measure: Callable           # (stage, monitor) -> float
+    measure: Callable           # (stage, monitor) -> float, or {name of a row: float}
+    ours: object                # the monitor that is measured beside the peer
 
-    def goal_text(self):
-        if self.goal is None:
-            return "told"
-        return f"{'>=' if self.more_is_better else '<='} {self.goal}{'' if self.peer else ' ' + self.unit}"
+    @property
+    def name(self):
+        return self.rows[0].name
+
+    def figures(self, measured):
+        return measured if isinstance(measured, dict) else {self.name: measured}
 
 
-def bench(name, *, unit, peer=None, goal=None, more_is_better=False, runs=5):
+def bench(name, *, unit, peer=None, goal=None, more_is_better=False, runs=5, ours=None):
     """Puts the decorated measure(stage, monitor) into the table."""
+    return bench_rows([Row(name, unit, goal, more_is_better)], peer=peer, runs=runs, ours=ours)
+
+
+def bench_rows(rows, *, peer=None, runs=5, ours=None):
+    """The same for a measure that returns the figures of all these rows."""
     def add(measure):
         about = (measure.__doc__ or "").strip().splitlines()[0]
-        TABLE.append(Benchmark(name, unit, peer, goal, more_is_better, runs, about, measure))
+        TABLE.append(Benchmark(rows, peer, runs, about, measure, ours or Utsusu()))
         return measure
     return add
 
 
 def chosen(names):
-    """The benchmarks of these names; "boot" stands for all that begin with "boot."."""
+    """The benchmarks with rows of these names; "boot" stands for all that begin with "boot."."""
+    def is_meant(benchmark, name):
+        return any(row.name == name or row.name.startswith(name + ".") for row in benchmark.rows)
+
     if not names:
         return TABLE
-    found = [b for b in TABLE if any(b.name == n or b.name.startswith(n + ".") for n in names)]
     for name in names:
-        if not any(b.name == name or b.name.startswith(name + ".") for b in found):
+        if not any(is_meant(benchmark, name) for benchmark in TABLE):
             raise KeyError(name)
-    return found
+    return [benchmark for benchmark in TABLE if any(is_meant(benchmark, name) for name in names)]
 
 
 def run(benchmark, stage, runs=None):
-    """Measures in pairs, after one pair that does not count; returns what is to be printed."""
-    monitors = [Utsusu()] + ([benchmark.peer] if benchmark.peer else [])
-    figures = [[] for _ in monitors]
+    """Measures in pairs, after one pair that does not count; returns what is to be printed, a line for each row."""
+    monitors = [benchmark.ours] + ([benchmark.peer] if benchmark.peer else [])
+    taken = [{row.name: [] for row in benchmark.rows} for _ in monitors]
     count = runs or benchmark.runs
     for number in range(count + 1):
-        for monitor, taken in zip(monitors, figures):
-            value = benchmark.measure(stage, monitor)
+        for monitor, figures in zip(monitors, taken):
+            measured = benchmark.figures(_measured(benchmark, stage, monitor))
             note = "warm-up" if number == 0 else f"{number}/{count}"
-            progress(f"{benchmark.name} {note} {monitor.name}: {value:.6g} {benchmark.unit}")
-            if number:
-                taken.append(value)
-    return _result(benchmark, [median(taken) for taken in figures], count)
+            for row in benchmark.rows:
+                progress(f"{row.name} {note} {monitor.name}: {measured[row.name]:.6g} {row.unit}")
+                if number:
+                    figures[row.name].append(measured[row.name])
+    return [_result(benchmark, row, [median(figures[row.name]) for figures in taken], count)
+            for row in benchmark.rows]
 
 
-def _result(benchmark, medians, runs):
+def _measured(benchmark, stage, monitor):
+    """The emulator loses a guest or a machine now and then (docs/lab.md), whoever runs there: then it is measured again."""
+    for _ in range(TRIES - 1):
+        try:
+            return benchmark.measure(stage, monitor)
+        except (Failure, LabError, TimeoutError) as failure:
+            progress(f"{benchmark.name}: {failure}; again, in a new machine")
+            stage.leave_machine()
+    return benchmark.measure(stage, monitor)
+
+
+def _result(benchmark, row, medians, runs):
     ours = medians[0]
     peer = medians[1] if benchmark.peer else None
     ratio = ours / peer if peer else None
-    result = {"bench": benchmark.name, "ours": _short(ours), "peer": _short(peer),
+    result = {"bench": row.name, "ours": _short(ours), "peer": _short(peer),
               "peer_name": benchmark.peer.name if benchmark.peer else None,
-              "unit": benchmark.unit, "ratio": _short(ratio), "runs": runs}
-    if benchmark.goal is not None:
-        judged = ratio if benchmark.peer else ours
-        better = judged >= benchmark.goal if benchmark.more_is_better else judged <= benchmark.goal
-        result.update(goal=benchmark.goal_text(), met=better)
+              "unit": row.unit, "ratio": _short(ratio), "runs": runs}
+    if row.goal is not None:
+        judged = ratio if benchmark.peer and row.judge_ratio else ours
+        better = judged >= row.goal if row.more_is_better else judged <= row.goal
+        result.update(goal=row.goal_text(benchmark.peer), met=better)
     return result
 
 

@@ -71,7 +71,7 @@ def main():
             result["entry"] = first_entry(result["start"])
         if order.get("memory"):
             result["memory"] = memory_beyond(order["memory"])
-        if order.get("request"):
+        if order.get("request") and all(guest.status == "reached" for guest in guests):
             time.sleep(order["after"])
             result["reply"] = ask(order["socket"], order["request"])
     finally:
@@ -157,7 +157,7 @@ def write(name, text, may_fail=False):
 def memory_beyond(guest_mebibytes):
     """Proportional share of the memory of all monitors' processes, without their guests' RAM.
 
-    The guest's RAM is every mapping of a memfd, and the private one that is as large as the guest.
+    The guest's RAM is every mapping of the file named so, and the private one that is as large as the guest.
     """
     total = 0
     for pid in descendants():
@@ -165,7 +165,7 @@ def memory_beyond(guest_mebibytes):
         with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-                    ram = "/memfd:" in line
+                    ram = "guest-ram" in line
                 elif line.startswith("Size:"):
                     ram = ram or int(line.split()[1]) == guest_mebibytes * 1024
                 elif line.startswith("Pss:") and not ram:

@@ -22,15 +22,19 @@ IN, OUT = "-R", ""
 def _measure(stage, monitor, direction, vhost=False):
     stage.execute(SETUP)
     command = f"iperf3 -c 10.78.0.1 -t 6 -O 2 -f k {direction}"
-    seen = stage.measured(monitor, command, timeout=120, arguments="utsusu.ip=10.78.0.2/24",
+    seen = stage.measured(monitor, command, timeout=60, arguments="utsusu.ip=10.78.0.2/24",
                           taps=[TAP], vhost=vhost)
     return float(re.search(r"([\d.]+) Kbits/sec", seen.line_with("receiver"))[1]) / 1000
+
+
+def stream_in(stage, monitor):
+    return _measure(stage, monitor, IN)
 
 
 @bench("net.in", unit="Mb/s", peer=Q35, goal=1.0, more_is_better=True, runs=3)
 def net_in(stage, monitor):
     """One TCP stream into the guest, packets through the monitor."""
-    return _measure(stage, monitor, IN)
+    return stream_in(stage, monitor)
 
 
 @bench("net.out", unit="Mb/s", peer=Q35, goal=1.0, more_is_better=True, runs=3)

@@ -12,6 +12,7 @@ LOAD = ("stress-ng --cpu {cpus} --timeout 60s & fio --name=job --filename=/dev/v
         "--direct=1 --ioengine=libaio --iodepth=16 --time_based --runtime=60 --output-format=terse")
 ROUNDS = 300
 SETUP = """
+mountpoint -q /scratch || mount /dev/disk/by-lab/scratch /scratch || exit 1     # disk.real-* take it away
 for number in 0 1 2 3; do
 	[ -e /scratch/quiesce$number ] || truncate -s 256M /scratch/quiesce$number
 	[ -e /sys/class/net/quiesce$number ] || ip tuntap add quiesce$number mode tap vnet_hdr

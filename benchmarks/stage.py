@@ -10,7 +10,9 @@ from labkit import Lab, cache
 from labkit.guests import guest
 from labkit.paths import build_directory
 
+from benchmarks.failure import Failure
 from benchmarks.monitors import Vm
+from benchmarks.pair import Pair
 
 HERE = Path(__file__).parent
 PLACE = "/tmp/bench"        # in the machine: memory, so that reading programs costs the same each time
@@ -19,10 +21,6 @@ DONE = "utsusu-guest: exit 0"   # after the command that the guest was given
 QUIET = ("console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on "
          "i8042.noaux i8042.nokbd")
 EXITS, ROUNDS = 50, 400     # of guest/exits.S and guest/bare.c
-
-
-class Failure(Exception):
-    """A measurement that did not come to its end."""
 
 
 class Booted:
@@ -61,16 +59,33 @@ class Stage:
 
     def __init__(self):
         self._lab = None
+        self._pair = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.leave_machine()
+
+    def leave_machine(self):
+        """It ends; what is to run next runs in a new one."""
         if self._lab:
             self._lab.down()
+            self._lab = None
+        if self._pair:
+            self._pair.__exit__()
+            self._pair = None
+
+    def pair(self):
+        """The machines between which VMs move; the single machine ends for them."""
+        if not self._pair:
+            self.leave_machine()
+            self._pair = Pair().__enter__()
+        return self._pair
 
     def _machine(self):
         if not self._lab:
+            self.leave_machine()
             self._lab = Lab(machines=1, cpus=2, memory=6144).up()
             copies = [f"cp {shlex.quote(str(path))} {PLACE}/{name}"
                       for name, path in self._files().items()]
@@ -117,17 +132,24 @@ class Stage:
         return self._machine().run(command, **options).text
 
     def exits(self, monitor, kind):
-        """Microseconds that an exit of exits.S takes beyond one around a loop of KVM_RUN alone.
-
-        Of many short rounds the quickest counts, on both sides: one that nothing disturbed.
-        """
-        seen = self.run(monitor, Vm(kernel=f"{PLACE}/exits", memory=64), "mmio ", times=3)
-        taken = min(int(line.split()[1], 16) for _, line in seen.guests[0]["lines"]
-                    if line.startswith(f"{kind} "))
-        bare = json.loads(self.execute(f"{PLACE}/bare {EXITS} {3 * ROUNDS}"))
+        """Microseconds that an exit of exits.S takes beyond one around a loop of KVM_RUN alone."""
+        taken, bare = self._cycles(monitor, kind), self._bare()
         if taken <= bare[kind]:
             raise Failure(f"{taken} cycles, a bare loop {bare[kind]}: this machine is too busy to tell")
         return (taken - bare[kind]) / EXITS / bare["cycles_per_us"]
+
+    def round_trip(self, monitor, kind):
+        """Microseconds of an exit and the way back, all of it."""
+        return self._cycles(monitor, kind) / EXITS / self._bare()["cycles_per_us"]
+
+    def _cycles(self, monitor, kind):
+        """Of many short rounds the quickest counts, here as around the bare loop: one that nothing disturbed."""
+        seen = self.run(monitor, Vm(kernel=f"{PLACE}/exits", memory=64), "mmio ", times=3)
+        return min(int(line.split()[1], 16) for _, line in seen.guests[0]["lines"]
+                   if line.startswith(f"{kind} "))
+
+    def _bare(self):
+        return json.loads(self.execute(f"{PLACE}/bare {EXITS} {3 * ROUNDS}"))
 
 
 # What runs there, built once and kept by content.

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from checks import process, tree
@@ -18,6 +19,7 @@ from checks.report import say
 
 LINES_COVERED = 85          # percent of each parser's lines, at least
 SECONDS_TOGETHER = 120      # of a short run, over all targets
+AT_ONCE = min(2, os.cpu_count() or 1)   # targets, each one process
 SECONDS_EACH_LONG = 120
 LIMITS = ["-rss_limit_mb=1024", "-timeout=10", "-verbosity=0", "-print_final_stats=0"]
 
@@ -53,34 +55,42 @@ def run(report, build, long):
     os.makedirs(profiles)
     os.makedirs(f"{build}/crashes", exist_ok=True)
     seconds = SECONDS_EACH_LONG if long else max(3, SECONDS_TOGETHER // len(found))
-    say(f"  {len(found)} targets, {seconds} s each")
-    for target in found:
-        if _replay(target, report, profiles):
-            _explore(target, report, build, seconds)
+    say(f"  {len(found)} targets, {seconds} s each, {AT_ONCE} at once")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for told in pool.map(lambda target: _try(target, build, profiles, seconds), found):
+            for tell in told:
+                tell(report)
     _coverage(found, report, build)
 
 
-def _replay(target, report, profiles):
+def _try(target, build, profiles, seconds):
+    """What there is to report of a target, each as a function of the report: only one thread writes there."""
+    good, replayed = _replay(target, profiles)
+    return [replayed, _explore(target, build, seconds)] if good else [replayed]
+
+
+def _replay(target, profiles):
     name = f"{target.name}: corpus"
     inputs = len(os.listdir(target.corpus)) if os.path.isdir(target.corpus) else 0
     if not target.covers:
-        report.fail(name, f"its source names no file in a 'covers:' line")
-        return False
+        return False, _failure(name, "its source names no file in a 'covers:' line")
     if not inputs:
-        report.fail(name, f"{target.corpus}/ is empty; scripts/fuzz {target.name} grows one")
-        return False
+        return False, _failure(name, f"{target.corpus}/ is empty; scripts/fuzz {target.name} grows one")
     status, output = process.run(
         [target.program, *LIMITS, "-runs=0", f"-artifact_prefix={target.corpus}/", target.corpus],
         env={"LLVM_PROFILE_FILE": f"{profiles}/{target.name}.profraw"}, timeout=120)
     if status:
-        report.fail(name, output)
-        return False
-    report.ok(name, f"{inputs} inputs")
-    return True
+        return False, _failure(name, output)
+    return True, lambda report: report.ok(name, f"{inputs} inputs")
 
 
-def _explore(target, report, build, seconds):
+def _failure(name, output):
+    return lambda report: report.fail(name, output)
+
+
+def _explore(target, build, seconds):
     """A run with a fixed seed; what it finds new goes to a folder of the build directory."""
+    name = f"{target.name}: run"
     found = f"{build}/found/{target.name}"
     os.makedirs(found, exist_ok=True)
     prefix = f"{build}/crashes/{target.name}-"
@@ -90,11 +100,10 @@ def _explore(target, report, build, seconds):
          f"-artifact_prefix={prefix}", found, target.corpus],
         env={"LLVM_PROFILE_FILE": "/dev/null"}, timeout=seconds + 60)
     if status == 0:
-        report.ok(f"{target.name}: run", f"{seconds} s")
-        return
+        return lambda report: report.ok(name, f"{seconds} s")
     crashes = sorted(set(glob.glob(prefix + "*")) - before)
     repeat = [f"repeat with: {target.program} {path}" for path in crashes]
-    report.fail(f"{target.name}: run", "\n".join([output] + repeat))
+    return _failure(name, "\n".join([output] + repeat))
 
 
 def _coverage(found, report, build):

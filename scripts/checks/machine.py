@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests over the lab: pytest in tests/lab, each with emulated machines of its own."""
+"""Tests that pytest runs: those over the lab, each with emulated machines of its own, and those of the page."""
 
 import os
 import signal
 import xml.etree.ElementTree as xml
+from pathlib import Path
 
 from checks import process
 from checks.report import say
 
 DEADLINE = 45 * 60
 DEADLINE_LONG = 8 * 3600
-SILENCE = 10 * 60           # of one test; only those of --long take longer
+SILENCE = 15 * 60           # of one test, its second try included; only those of --long take longer
 
 
-def run(report, long):
-    results = os.path.abspath("build/machine.xml")
+def run(report, long, folder="tests/lab", only=None, without=()):
+    """`only`, and each of `without`: patterns of names of files in the folder."""
+    results = os.path.abspath(f"build/{only or os.path.basename(folder)}.xml".replace("*", ""))
     if os.path.exists(results):
         os.unlink(results)
-    command = ["/usr/bin/python3", "-B", "-u", "-m", "pytest", "tests/lab", "-v", "-rs",
+    files = [folder]
+    if only or without:
+        files = sorted(str(path) for path in Path(folder).glob("test_*.py")
+                       if (not only or path.match(only)) and not any(path.match(one) for one in without))
+    command = ["/usr/bin/python3", "-B", "-u", "-m", "pytest", *files, "-v", "-rs",
                "-p", "no:cacheprovider", "--color=no", f"--junitxml={results}"]
     command += ["--long"] if long else ["-m", "not long"]
     output = []
 
     def show(line):
         output.append(line)
-        if line.startswith("tests/lab/"):
+        if line.startswith(f"{folder}/"):
             say(f"  {line}")
         # Counted here: an interrupted test stands in the results like one that passed.
-        report.passed += line.startswith("tests/lab/") and " PASSED " in line
+        report.passed += line.startswith(f"{folder}/") and " PASSED " in line
 
     # SIGINT, so that pytest ends its machines and still writes down what it has.
     status = process.stream(command, show, timeout=DEADLINE_LONG if long else DEADLINE,
@@ -35,11 +41,11 @@ def run(report, long):
     if status == 124:
         report.fail("pytest comes to its end", "\n".join(output[-20:]))
     if not os.path.exists(results):
-        report.fail("pytest over tests/lab", "\n".join(output))
+        report.fail(f"pytest over {folder}", "\n".join(output))
         return
     cases = list(xml.parse(results).getroot().iter("testcase"))
     if not cases:
-        report.fail("tests/lab holds tests", "\n".join(output))
+        report.fail(f"{folder} holds tests", "\n".join(output))
     for case in cases:
         _count(case, report)
 

@@ -12,20 +12,23 @@ from checks import process
 ENVIRONMENT = {
     "ASAN_OPTIONS": "halt_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=50",
 }
+
+# More than there are processors: those of commands and daemons mostly wait.
+AT_ONCE = 2 * min(2, os.cpu_count() or 1)
 
 _PROGRESS = re.compile(r"^ *(\d+/\d+) ")
 _CASE = re.compile(r"^\[ +(RUN|OK|FAILED|SKIPPED) +\] (\S+)$")
 
 
 def run(suite, directory, report, long, label=""):
-    """Each program of the suite, in two jobs; meson ends what exceeds its timeout."""
+    """Each program of the suite, some at a time; meson ends what exceeds its timeout."""
     log = os.path.join(directory, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
     command = ["meson", "test", "-C", directory, "--no-rebuild", "--suite", suite,
-               "--num-processes", str(min(2, os.cpu_count() or 1))]
+               "--num-processes", str(AT_ONCE)]
     environment = dict(ENVIRONMENT, UTSUSU_TEST_LONG="1" if long else "")
     output = []
 

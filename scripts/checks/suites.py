@@ -4,7 +4,9 @@
 from dataclasses import dataclass
 from typing import Callable
 
-from checks import build, fuzz, machine, meson_tests, style
+from checks import build, fuzz, machine, meson_tests, process, style
+
+SHAKEN = 900            # seconds with --long, for each sanitizer
 
 
 def _style(report, _long):
@@ -27,6 +29,9 @@ def _sanitize(report, long):
         if build.make(directory, report):
             meson_tests.run("unit", directory, report, long, label)
             meson_tests.run("sim", directory, report, long, label)
+            if long:
+                status, output = process.run(["scripts/shake", directory, str(SHAKEN)])
+                report.verdict(f"{label}tests with random delays", output.splitlines() if status else [])
 
 
 def _fuzz(report, long):
@@ -34,9 +39,24 @@ def _fuzz(report, long):
         fuzz.run(report, "build-fuzz", long)
 
 
+def _web(report, long):
+    if build.make("build", report):
+        machine.run(report, long, "tests/web")
+
+
+def _watch(report, long):
+    if build.make("build", report):
+        machine.run(report, long, only="test_watch_*.py")
+
+
+def _move(report, long):
+    if build.make("build", report):
+        machine.run(report, long, only="test_move_*.py")
+
+
 def _machine(report, long):
     if build.make("build", report):
-        machine.run(report, long)
+        machine.run(report, long, without=("test_watch_*.py", "test_move_*.py"))
 
 
 @dataclass
@@ -56,5 +76,9 @@ SUITES = [
     Suite("sim", "whole VMs in one process, seeded, with a fake clock", 120, 1800, ["build"], _sim),
     Suite("sanitize", "unit and sim with ASAN+UBSAN and with TSAN", 480, 3600, ["build"], _sanitize),
     Suite("fuzz", "corpora, a short run, coverage of each parser", 480, 3600, ["check"], _fuzz),
-    Suite("machine", "real guests in the lab", 1500, 21600, ["check", "lab"], _machine),
+    Suite("web", "the page of `utsusu watch --web` in a browser", 90, 90, ["web"], _web),
+    Suite("watch", "requests of real guests in the lab: watched, stopped on, debugged", 900, 3600,
+          ["check", "lab"], _watch),
+    Suite("move", "VMs moved between two machines, and what may break meanwhile", 720, 21600, ["check", "lab"], _move),
+    Suite("machine", "the lab, and real guests in it", 1500, 21600, ["check", "lab"], _machine),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An unmodified Debian with a database on utsusu: booted, used, looked at, stopped, booted again."""
+"""An unmodified Debian with a database on utsusu: booted, used, looked at, stopped, booted again; then a move."""
 
 import re
 import sys
@@ -10,8 +10,10 @@ from checks.report import Report
 
 from labkit.errors import LabError
 
+from demo import move
 from demo import place as places
 from demo.place import Console
+from demo.say import chapter, figures, say
 
 TAP = "demo0"
 HOST_ADDRESS, GUEST_ADDRESS = "10.79.0.1", "10.79.0.2"
@@ -35,8 +37,7 @@ class Story:
     def run(self, command, shown=True, **options):
         if shown:
             say(f"$ {command}")
-        output = self.place.run(command.replace("utsusu ", f"{self.place.programs}/utsusu ", 1)
-                                if command.startswith("utsusu ") else command, **options)
+        output = self.place.run(re.sub(r"(^|\d )utsusu ", rf"\1{self.place.programs}/utsusu ", command), **options)
         for line in output.strip().splitlines() if shown else []:
             say(f"  {line}")
         return output
@@ -82,6 +83,22 @@ class Story:
         self.run("utsusu list")
         self.run("utsusu info demo")
 
+    def watch(self):
+        """The guest is the same, and knows nothing of it."""
+        chapter("Every request that it makes, while it makes them")
+        load = f"redis-benchmark -h {GUEST_ADDRESS} -t set -n 1000000 -c 20 -q >/dev/null"
+        self.run(f"timeout 40 {load} 2>&1 &", shown=False)
+        time.sleep(1)
+        self.run("utsusu watch demo --follow --count 6 2>&1")
+        self.run("utsusu watch demo --follow --all --filter 'mmio && out' --count 4 2>&1")
+        say("What that tells of the VM:")
+        self.run("utsusu watch demo --report --for 3s 2>&1")
+        self.run("pkill redis-benchmark || true", shown=False)
+        chapter("Stopped on one request, looked at, and let go on")
+        self.run(f"(sleep 2; timeout 5 {REDIS} ping) >/dev/null 2>&1 &", shown=False)
+        self.run("echo continue | timeout 60 utsusu watch demo --break 'dev==virtio-net.0 && out && mmio' --count 1 2>&1")
+        self.await_answer()
+
     def pause(self):
         chapter("It stands still, and goes on")
         self.run("utsusu pause demo")
@@ -108,20 +125,6 @@ class Story:
         if "it keeps running" not in answer:
             raise RuntimeError("the database lost what it had confirmed")
 
-    def tell_figures(self):
-        chapter("What was measured")
-        width = max(len(what) for what, _ in self.figures)
-        for what, figure in self.figures:
-            say(f"  {what:{width}}  {figure}")
-
-
-def chapter(title):
-    print(f"\n=== {title}", flush=True)
-
-
-def say(line):
-    print(line, flush=True)
-
 
 def show_console(line):
     """Of the some hundred lines of a start, those that tell where it is."""
@@ -137,11 +140,12 @@ def tell(place):
     story.boot("first")
     story.use()
     story.look()
+    story.watch()
     story.pause()
     story.stop("first")
     story.keeps()
     story.stop("second")
-    story.tell_figures()
+    return story.figures
 
 
 def main():
@@ -155,7 +159,10 @@ def main():
     say("the guest is built from Debian's packages the first time: that takes some minutes")
     try:
         with chosen as place:
-            tell(place)
+            measured = tell(place)
+        measured += move.tell()
+        chapter("What was measured")
+        figures(measured)
     except KeyboardInterrupt:
         say("interrupted; ending what runs")
         return 130

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/suggest.h"
 #include "base/macros.h"
+#include "base/suggest.h"
 
 #define KEY_MAX 64
 

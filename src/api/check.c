@@ -4,7 +4,6 @@
 #include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +20,11 @@
 #include "host/runtime.h"
 #include "kvm/kvm.h"
 #include "net/filters/filter.h"
+#include "net/interface.h"
 #include "net/pair.h"
 #include "net/tap.h"
 
 #define HUGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
-#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 DEFINE_CLEANUP(struct block, block_free, block_freep)
 DEFINE_CLEANUP(struct net, net_free, net_freep)
@@ -170,7 +169,7 @@ static void check_tap(const struct net_config *config, struct problems *problems
 	_cleanup_(net_freep) struct net *net = NULL;
 	struct error err = { 0 };
 
-	if (if_nametoindex(config->tap)) {
+	if (interface_index(config->tap)) {
 		if (tap_open(config->tap, config->queues, &net, &err) < 0)
 			problems_add(problems, &err);
 		return;
@@ -334,11 +333,29 @@ static void check_memory(const struct memory_config *memory, struct problems *pr
 			    "sysctl vm.nr_hugepages=N",
 			    (unsigned long long)needed, (unsigned long long)free_pages);
 	}
-	if (memory->hugepages == MEMORY_HUGE_THP &&
-	    (!read_word(SHMEM_ENABLED, text, sizeof(text)) || strstr(text, "[never]") ||
-	     strstr(text, "[deny]")))
-		add(problems, -ENOTSUP, EXIT_STATUS_HOST,
-		    "memory: hugepages=thp is switched off on this host; as root: echo advise > " SHMEM_ENABLED);
+}
+
+/* As far as it can be told without making it. */
+static void check_gdb(const char *path, struct problems *problems)
+{
+	_cleanup_(freep) char *folder = path ? strdup(path) : NULL;
+	char *slash = folder ? strrchr(folder, '/') : NULL;
+	struct stat st;
+
+	if (!folder)
+		return;
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode))
+			add(problems, -EEXIST, EXIT_STATUS_RESOURCE,
+			    "gdb: %s is there and is no socket; give another path", path);
+		return;
+	}
+	if (slash)
+		slash[slash == folder] = '\0';
+	if (access(slash ? folder : ".", W_OK | X_OK) < 0)
+		add(problems, -errno, EXIT_STATUS_RESOURCE,
+		    "gdb: no socket can be made at %s: %s; give another path", path,
+		    strerror(errno));
 }
 
 void check_host(const struct vm_config *config, struct problems *problems)
@@ -357,4 +374,5 @@ void check_host(const struct vm_config *config, struct problems *problems)
 	}
 	for (uint32_t i = 0; i < config->n_nets; i++)
 		check_net(&config->nets[i], problems);
+	check_gdb(config->gdb.path, problems);
 }

@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "host/runtime.h"
+#include "host/state_dir.h"
+#include "move/marks.h"
 
 #define LINE_MAX_BYTES MIB(2) /* an answer holds a configuration at most */
 
@@ -19,7 +21,11 @@ struct api_connection {
 	char name[LIMIT_NAME];
 	int fd;
 	struct buffer input;
+	bool broken;   /* an answer may come late: it would be taken for the next one's */
+	json_t *early; /* events that came while an answer was waited for */
 };
+
+#define EARLY_MAX 1024 /* of them; what comes beyond is lost */
 
 static int dead_error(const char *name, int code, struct error *err)
 {
@@ -31,12 +37,39 @@ static int dead_error(const char *name, int code, struct error *err)
 			 line[0] ? ": " : "", line, name);
 }
 
+/* Whoever looks for a VM that moved is told where it is; 0 when it did not. */
+static int moved_error(const char *name, struct error *err)
+{
+	struct marks *marks = NULL;
+	struct mark_given given;
+	int r;
+
+	if (!state_dir_is_there() || !runtime_name_valid(name) || marks_open(&marks, NULL) < 0)
+		return 0;
+	r = marks_read_given(marks, name, &given);
+	marks_close(marks);
+	if (r != 1 || given.result == MARK_NEVER)
+		return 0;
+	return error_set(
+		err, -ENOENT, EXIT_STATUS_NOT_FOUND,
+		mark_is_file(&given)
+			? "%s: was saved in %s and is there; utsusu restore makes it run"
+		: given.result == MARK_RAN
+			? "%s: moved to %s and lives there; use it there"
+			: "%s: was given to %s and it is not known yet whether it ran there; see "
+			  "utsusu resolve",
+		name, given.peer);
+}
+
 static int connect_error(const char *name, int code, struct error *err)
 {
 	switch (code) {
 	case -ENOENT:
-		return error_set(err, code, EXIT_STATUS_NOT_FOUND,
-				 "%s: no such VM; utsusu list shows those there are", name);
+		code = moved_error(name, err);
+		return code < 0 ? code
+				: error_set(err, -ENOENT, EXIT_STATUS_NOT_FOUND,
+					    "%s: no such VM; utsusu list shows those there are",
+					    name);
 	case -ECONNREFUSED:
 		if (runtime_alive(name) > 0)
 			return error_set(err, code, EXIT_STATUS_FAILED,
@@ -53,24 +86,31 @@ static int connect_error(const char *name, int code, struct error *err)
 	}
 }
 
-int api_connect(const char *name, struct api_connection **ret_connection, struct error *err)
+int api_connection_new(int fd, const char *name, struct api_connection **ret_connection)
 {
-	struct api_connection *connection;
-	int fd, r = runtime_connect(name, RUNTIME_SOCKET, &fd);
+	struct api_connection *connection = calloc(1, sizeof(*connection));
 
-	if (r < 0)
-		return connect_error(name, r, err);
-	connection = calloc(1, sizeof(*connection));
 	if (!connection) {
 		fd_close(fd);
-		return error_set(err, -ENOMEM, EXIT_STATUS_HOST, "%s: out of memory; free some",
-				 name);
+		return -ENOMEM;
 	}
 	connection->fd = fd;
+	connection->early = json_array();
 	snprintf(connection->name, sizeof(connection->name), "%s", name);
 	buffer_init(&connection->input, LINE_MAX_BYTES);
 	*ret_connection = connection;
 	return 0;
+}
+
+int api_connect(const char *name, struct api_connection **ret_connection, struct error *err)
+{
+	int fd, r = runtime_connect(name, RUNTIME_SOCKET, &fd);
+
+	if (r < 0)
+		return connect_error(name, r, err);
+	r = api_connection_new(fd, name, ret_connection);
+	return r < 0 ? error_set(err, r, EXIT_STATUS_HOST, "%s: out of memory; free some", name)
+		     : 0;
 }
 
 void api_connection_free(struct api_connection *connection)
@@ -79,6 +119,7 @@ void api_connection_free(struct api_connection *connection)
 		return;
 	fd_close(connection->fd);
 	buffer_release(&connection->input);
+	json_decref(connection->early);
 	free(connection);
 }
 
@@ -86,36 +127,18 @@ void api_connection_free(struct api_connection *connection)
  * no JSON. */
 static int take_line(struct api_connection *connection, json_t **ret_json)
 {
-	struct buffer *input = &connection->input;
-	const char *text = (const char *)input->data;
-	const char *newline = input->len ? memchr(text, '\n', input->len) : NULL;
 	size_t len;
+	const char *text = buffer_line(&connection->input, &len);
 	json_t *json;
 
-	if (!newline)
+	if (!text)
 		return 0;
-	len = (size_t)(newline - text);
 	json = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	memmove(input->data, input->data + len + 1, input->len - len - 1);
-	input->len -= len + 1;
+	buffer_consume(&connection->input, len + 1);
 	if (!json)
 		return -EPROTO;
 	*ret_json = json;
 	return 1;
-}
-
-static int wait_readable(int fd, uint64_t due_ns)
-{
-	uint64_t now = clock_now(&clock_host);
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-	int r;
-
-	if (now >= due_ns)
-		return -ETIMEDOUT;
-	r = poll(&poll_fd, 1, (int)((due_ns - now) / NSEC_PER_MSEC) + 1);
-	if (r < 0)
-		return errno == EINTR ? 0 : -errno;
-	return r ? 1 : -ETIMEDOUT;
 }
 
 static int read_line(struct api_connection *connection, uint64_t due_ns, json_t **ret_json)
@@ -126,7 +149,7 @@ static int read_line(struct api_connection *connection, uint64_t due_ns, json_t 
 	while ((r = take_line(connection, ret_json)) == 0) {
 		ssize_t n;
 
-		r = wait_readable(connection->fd, due_ns);
+		r = fd_wait_readable(connection->fd, due_ns);
 		if (r < 0)
 			return r;
 		n = r ? recv(connection->fd, bytes, sizeof(bytes), MSG_DONTWAIT) : -1;
@@ -146,10 +169,10 @@ static uint64_t due_in(int timeout_ms)
 	return clock_now(&clock_host) + (uint64_t)timeout_ms * NSEC_PER_MSEC;
 }
 
-/* Events that come between a request and its answer are not for this caller. */
-static int read_answer(struct api_connection *connection, json_t **ret_answer)
+/* Events that come between a request and its answer are kept for api_next_event. */
+static int read_answer(struct api_connection *connection, int timeout_ms, json_t **ret_answer)
 {
-	uint64_t due_ns = due_in(API_ANSWER_MS);
+	uint64_t due_ns = due_in(timeout_ms);
 
 	for (;;) {
 		json_t *json;
@@ -161,6 +184,8 @@ static int read_answer(struct api_connection *connection, json_t **ret_answer)
 			*ret_answer = json;
 			return 0;
 		}
+		if (json_array_size(connection->early) < EARLY_MAX)
+			json_array_append(connection->early, json);
 		json_decref(json);
 	}
 }
@@ -178,36 +203,57 @@ static int refused(const json_t *error, const char *name, struct error *err)
 	return error_set(err, -EREMOTEIO, (enum exit_status)status, "%s", message);
 }
 
-static int call_error(const char *name, int code, struct error *err)
+static int call_error(const char *name, int code, int timeout_ms, struct error *err)
 {
 	if (code == -ETIMEDOUT)
 		return error_set(err, code, EXIT_STATUS_FAILED,
 				 "%s: has not answered for %d s; see whether its process hangs",
-				 name, API_ANSWER_MS / 1000);
+				 name, timeout_ms / 1000);
 	if (code == -ECONNRESET || code == -EPIPE)
 		return error_set(err, -ECONNRESET, EXIT_STATUS_NOT_FOUND,
 				 "%s: ended meanwhile; utsusu list shows those there are", name);
 	return error_set(err, code, EXIT_STATUS_FAILED, "%s: %s; try again", name, strerror(-code));
 }
 
-int api_call(struct api_connection *connection, json_t *request, json_t **ret_answer,
-	     struct error *err)
+/* The request and its newline in one message: descriptors come with the bytes of their line. */
+static int send_request(const struct api_connection *connection, const json_t *request,
+			const int *fds, size_t n_fds)
 {
-	json_auto_t *owned _unused_ = request;
-	json_auto_t *answer = NULL;
-	_cleanup_(freep) char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
-	const json_t *error;
-	int r;
+	_cleanup_(freep) char *text = json_dumps(request, JSON_COMPACT);
+	size_t len = text ? strlen(text) : 0;
 
 	if (!text)
-		return call_error(connection->name, -ENOMEM, err);
-	r = fd_write_all(connection->fd, text, strlen(text));
+		return -ENOMEM;
+	text[len] = '\n'; /* in place of the NUL */
+	if (n_fds)
+		return fd_send(connection->fd, text, len + 1, fds, n_fds);
+	return fd_write_all(connection->fd, text, len + 1);
+}
+
+/* Once something was sent, every failure is one of three that say "not known". */
+static int exchange(struct api_connection *connection, const json_t *request, const int *fds,
+		    size_t n_fds, int timeout_ms, json_t **ret_answer)
+{
+	int r = connection->broken ? -ECONNRESET : send_request(connection, request, fds, n_fds);
+
 	if (r == 0)
-		r = fd_write_all(connection->fd, "\n", 1);
-	if (r == 0)
-		r = read_answer(connection, &answer);
+		r = read_answer(connection, timeout_ms, ret_answer);
+	connection->broken = r < 0;
+	if (r == -EPIPE)
+		return -ECONNRESET;
+	return r == 0 || r == -ETIMEDOUT || r == -ECONNRESET ? r : -EPROTO;
+}
+
+int api_call_with(struct api_connection *connection, json_t *request, const int *fds, size_t n_fds,
+		  int timeout_ms, json_t **ret_answer, struct error *err)
+{
+	json_auto_t *owned = request;
+	json_auto_t *answer = NULL;
+	const json_t *error;
+	int r = owned ? exchange(connection, owned, fds, n_fds, timeout_ms, &answer) : -ENOMEM;
+
 	if (r < 0)
-		return call_error(connection->name, r, err);
+		return call_error(connection->name, r, timeout_ms, err);
 	error = json_object_get(answer, "error");
 	if (error || !json_is_true(json_object_get(answer, "ok")))
 		return refused(error, connection->name, err);
@@ -215,7 +261,18 @@ int api_call(struct api_connection *connection, json_t *request, json_t **ret_an
 	return 0;
 }
 
+int api_call(struct api_connection *connection, json_t *request, json_t **ret_answer,
+	     struct error *err)
+{
+	return api_call_with(connection, request, NULL, 0, API_ANSWER_MS, ret_answer, err);
+}
+
 int api_next_event(struct api_connection *connection, int timeout_ms, json_t **ret_event)
 {
+	if (json_array_size(connection->early)) {
+		*ret_event = json_incref(json_array_get(connection->early, 0));
+		json_array_remove(connection->early, 0);
+		return 0;
+	}
 	return read_line(connection, due_in(timeout_ms), ret_event);
 }

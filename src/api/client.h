@@ -16,6 +16,9 @@ struct api_connection;
  * does not answer; each with its way out. Freed by api_connection_free. */
 _must_check_ int api_connect(const char *name, struct api_connection **ret_connection,
 			     struct error *err);
+/* The same over a connection that somebody else made: takes `fd` (also on failure). `name` is for messages. */
+_must_check_ int api_connection_new(int fd, const char *name,
+				    struct api_connection **ret_connection);
 void api_connection_free(struct api_connection *connection);
 
 /* Sends a request ({"command": ...}, its reference is taken) and waits for the answer, which is the
@@ -23,6 +26,12 @@ void api_connection_free(struct api_connection *connection);
  * API_ANSWER_MS, -ECONNRESET when the VM has gone. */
 _must_check_ int api_call(struct api_connection *connection, json_t *request, json_t **ret_answer,
 			  struct error *err);
+
+/* The same with descriptors (at most LIMIT_DESCRIPTORS_SENT, which stay the caller's) on a request of at most 4 KiB, and with a
+ * deadline of its own. -EREMOTEIO: the VM refused. -ECONNRESET, -ETIMEDOUT and -EPROTO: whether it did as it was told is not known. */
+_must_check_ int api_call_with(struct api_connection *connection, json_t *request, const int *fds,
+			       size_t n_fds, int timeout_ms, json_t **ret_answer,
+			       struct error *err);
 
 /* Waits at most `timeout_ms` for the next event: -ETIMEDOUT, or -ECONNRESET when the VM has gone.
  */

@@ -8,17 +8,28 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include "api/request.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "host/runtime.h"
+
+#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
 static int valid_name(const char *text, const char **ret_why)
 {
 	*ret_why = "is no name of a VM; use a-z, 0-9 and -, beginning with a letter or digit";
 	return runtime_name_valid(text) ? 0 : -EINVAL;
+}
+
+static int valid_uuid(const char *text, const char **ret_why)
+{
+	*ret_why = "is no UUID; write 8-4-4-4-12 hexadecimal digits, or leave it out";
+	return uuid_valid(text) ? 0 : -EINVAL;
 }
 
 /* virtio 1.2, 5.2.6: the serial is ASCII; udev makes file names of it. */
@@ -59,8 +70,8 @@ static const struct schema_row memory_rows[] = {
 	  .max = LIMIT_MEMORY, .step = MIB(2), .value = "SIZE", .fallback = "512M",
 	  .help = "RAM of the guest" },
 	{ ROW(SCHEMA_ENUM, hugepages, "hugepages"), .names = hugepages, .value = "MODE",
-	  .fallback = "off",
-	  .help = "thp asks for transparent huge pages, on takes reserved ones" },
+	  .fallback = "thp",
+	  .help = "thp: huge pages where the host finds them; on: reserved ones; off: pages of 4 KiB" },
 	{ ROW(SCHEMA_ENUM, dirty, "dirty"), .names = dirty_choices, .value = "LOGGER",
 	  .fallback = "auto",
 	  .help = "how written pages are found later: KVM's bitmap or its ring" },
@@ -111,11 +122,26 @@ static const struct schema_row net_rows[] = {
 static const struct schema net_schema = { net_rows, ARRAY_SIZE(net_rows), sizeof(struct net_config),
 					  offsetof(struct net_config, kind) };
 
+#define type_of_rows struct gdb_config
+static const struct schema_row gdb_rows[] = {
+	{ ROW(SCHEMA_STRING, path, "path"), .flags = SCHEMA_FIRST, .min = 1, .max = SOCKET_PATH_MAX,
+	  .value = "SOCKET",
+	  .help = "where GDB finds the guest: (gdb) target remote SOCKET; only this user can connect" },
+	{ ROW(SCHEMA_BOOL, wait, "wait"), .value = "on", .fallback = "off",
+	  .help = "the guest stands before its first instruction until GDB lets it go on" },
+};
+#undef type_of_rows
+static const struct schema gdb_schema = { gdb_rows, ARRAY_SIZE(gdb_rows),
+					  sizeof(struct gdb_config) };
+
 #define type_of_rows struct vm_config
 static const struct schema_row config_rows[] = {
 	{ ROW(SCHEMA_CHARS, name, "name"), .flags = SCHEMA_POSITIONAL, .min = 1,
 	  .max = LIMIT_NAME - 1, .value = "NAME", .valid = valid_name,
 	  .help = "what the VM is called on this host; vm1, vm2, ... when not given" },
+	{ ROW(SCHEMA_CHARS, uuid, "uuid"), .min = 1, .max = UUID_TEXT - 1, .value = "UUID",
+	  .valid = valid_uuid,
+	  .help = "which VM this is, on whatever host it runs; made at random when not given" },
 	{ ROW(SCHEMA_STRING, kernel, "kernel"), .min = 1, .max = PATH_MAX - 1, .value = "FILE",
 	  .help = "a Linux kernel (bzImage) or an ELF image with a PVH entry" },
 	{ ROW(SCHEMA_STRING, initrd, "initrd"), .min = 1, .max = PATH_MAX - 1, .value = "FILE",
@@ -135,6 +161,10 @@ static const struct schema_row config_rows[] = {
 	{ ROW(SCHEMA_ENUM, console, "console"), .names = consoles, .value = "KIND",
 	  .fallback = "auto",
 	  .help = "where the console goes; auto is stdio, or a socket for `utsusu console` when detached" },
+	{ ROW(SCHEMA_ENUM, watch, "watch"), .names = api_watch_modes, .value = "MODE",
+	  .fallback = "off",
+	  .help = "record requests from the first instruction on, for `utsusu watch --history`; all: doorbells too" },
+	{ ROW(SCHEMA_GROUP, gdb, "gdb"), .group = &gdb_schema, .help = "a debugger for the guest" },
 	{ ROW(SCHEMA_BOOL, rng, "rng"), .value = "on", .fallback = "on",
 	  .help = "a source of random numbers for the guest" },
 	{ ROW(SCHEMA_BOOL, sandbox, "sandbox"), .value = "on", .fallback = "on",

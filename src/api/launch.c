@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "api/config.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/signals.h"
 
 #define PROGRAM "utsusu-vm"
 #define START_SECONDS 120 /* reserving much memory takes time; longer than this is a hang */
@@ -24,7 +26,8 @@
 
 /* The arguments: the name (so that ps shows it), and the descriptors' numbers. */
 struct launch_args {
-	int config, root, dir, lock, ready;
+	int config, root, dir, lock, ready, heir;
+	bool incoming;
 	char name[LIMIT_NAME];
 };
 
@@ -41,6 +44,12 @@ static const struct schema_row launch_rows[] = {
 	FD_ROW(dir, "dir-fd", SCHEMA_REQUIRED),
 	FD_ROW(lock, "lock-fd", SCHEMA_REQUIRED),
 	FD_ROW(ready, "ready-fd", 0),
+	FD_ROW(heir, "heir-fd", 0),
+	{ .key = "incoming",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct launch_args, incoming),
+	  .value = "on",
+	  .help = "the VM comes by a move; moves are made with utsusu move" },
 	{ .key = "name",
 	  .type = SCHEMA_CHARS,
 	  .flags = SCHEMA_POSITIONAL | SCHEMA_REQUIRED,
@@ -66,7 +75,7 @@ static int decode_args(char **argv, struct launch_args *ret_args, struct error *
 	struct problems problems = { 0 };
 
 	schema_init(&launch_schema, ret_args);
-	ret_args->ready = -1;
+	ret_args->ready = ret_args->heir = -1;
 	if (args_decode(&args, argv, &problems)) {
 		*err = problems.list[0];
 		return err->code;
@@ -76,7 +85,9 @@ static int decode_args(char **argv, struct launch_args *ret_args, struct error *
 
 static int keep_all_from_children(const struct launch_args *args, struct error *err)
 {
-	const int fds[] = { args->config, args->root, args->dir, args->lock, args->ready };
+	const int fds[] = {
+		args->config, args->root, args->dir, args->lock, args->ready, args->heir
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0 && keep_from_children(fds[i]) < 0)
@@ -110,9 +121,13 @@ int launch_receive(char **argv, struct launch *ret_launch, struct error *err)
 		.root_fd = args.root,
 		.dir_fd = args.dir,
 		.lock_fd = args.lock,
+		.borrowed = args.heir >= 0,
 	};
 	memcpy(ret_launch->vm.name, args.name, LIMIT_NAME);
 	ret_launch->ready_fd = args.ready;
+	ret_launch->heir_fd = args.heir;
+	ret_launch->detached = args.ready >= 0;
+	ret_launch->incoming = args.incoming;
 	r = take_config(ret_launch, args.config, err);
 	if (r < 0) {
 		launch_report(ret_launch, err);
@@ -124,6 +139,7 @@ int launch_receive(char **argv, struct launch *ret_launch, struct error *err)
 void launch_release(struct launch *launch)
 {
 	fd_close(TAKE_FD(launch->ready_fd));
+	fd_close(TAKE_FD(launch->heir_fd));
 	runtime_release(&launch->vm);
 	vm_config_release(&launch->config);
 }
@@ -142,8 +158,7 @@ bool launch_report(struct launch *launch, const struct error *err)
 	return fd_write_all(fd, text, (size_t)len) == 0;
 }
 
-/* Beside our own program, as in a build directory, else where packages put it. */
-static int find_program(char *ret_path, size_t size)
+int launch_find_program(const char *name, char *ret_path, size_t size)
 {
 	char self[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -153,12 +168,12 @@ static int find_program(char *ret_path, size_t size)
 		self[len] = '\0';
 		slash = strrchr(self, '/');
 		if (slash &&
-		    snprintf(ret_path, size, "%.*s/" PROGRAM, (int)(slash - self), self) <
+		    snprintf(ret_path, size, "%.*s/%s", (int)(slash - self), self, name) <
 			    (int)size &&
 		    access(ret_path, X_OK) == 0)
 			return 0;
 	}
-	snprintf(ret_path, size, "%s/" PROGRAM, UTSUSU_LIBEXECDIR);
+	snprintf(ret_path, size, "%s/%s", UTSUSU_LIBEXECDIR, name);
 	return access(ret_path, X_OK) < 0 ? -errno : 0;
 }
 
@@ -167,29 +182,46 @@ static int leave_open(int fd)
 	return fcntl(fd, F_SETFD, 0) < 0 ? -errno : 0;
 }
 
-/* The exec itself; returns only on failure. */
-static int become_program(const struct vm_config *config, const struct runtime_vm *vm, int ready_fd)
-{
-	char program[PATH_MAX], text[5][32];
-	char *argv[] = { (char *)PROGRAM, (char *)vm->name, text[0], text[1],
-			 text[2],	  text[3],	    NULL,    NULL };
-	int config_fd, r = find_program(program, sizeof(program));
+/* How a process of a VM is started. */
+struct start {
+	const struct vm_config *config;
+	struct runtime_vm *vm;
+	const char *program;   /* NULL: to be found */
+	int ready_fd, heir_fd; /* -1: none */
+	bool incoming;
+};
 
-	if (r < 0)
-		return r;
-	r = config_to_fd(config, &config_fd);
+/* The exec itself; returns only on failure. */
+static int become_program(const struct start *start)
+{
+	const struct runtime_vm *vm = start->vm;
+	char found[PATH_MAX], text[6][32];
+	const char *program = start->program ? start->program : found;
+	char *argv[10] = { (char *)PROGRAM, (char *)vm->name, text[0], text[1], text[2], text[3] };
+	char **more = argv + 6;
+	int config_fd, r = start->program ? 0 : launch_find_program(PROGRAM, found, sizeof(found));
+
+	if (r == 0)
+		r = config_to_fd(start->config, &config_fd);
 	if (r < 0)
 		return r;
 	if (leave_open(vm->root_fd) < 0 || leave_open(vm->dir_fd) < 0 ||
-	    leave_open(vm->lock_fd) < 0 || (ready_fd >= 0 && leave_open(ready_fd) < 0))
+	    leave_open(vm->lock_fd) < 0 ||
+	    (start->ready_fd >= 0 && leave_open(start->ready_fd) < 0) ||
+	    (start->heir_fd >= 0 && leave_open(start->heir_fd) < 0))
 		return -errno;
 	snprintf(text[0], sizeof(text[0]), "--config-fd=%d", config_fd);
 	snprintf(text[1], sizeof(text[1]), "--root-fd=%d", vm->root_fd);
 	snprintf(text[2], sizeof(text[2]), "--dir-fd=%d", vm->dir_fd);
 	snprintf(text[3], sizeof(text[3]), "--lock-fd=%d", vm->lock_fd);
-	snprintf(text[4], sizeof(text[4]), "--ready-fd=%d", ready_fd);
-	if (ready_fd >= 0)
-		argv[6] = text[4];
+	snprintf(text[4], sizeof(text[4]), "--ready-fd=%d", start->ready_fd);
+	snprintf(text[5], sizeof(text[5]), "--heir-fd=%d", start->heir_fd);
+	if (start->ready_fd >= 0)
+		*more++ = text[4];
+	if (start->heir_fd >= 0)
+		*more++ = text[5];
+	if (start->incoming)
+		*more = (char *)"--incoming";
 	execv(program, argv);
 	return -errno;
 }
@@ -205,7 +237,8 @@ static int exec_error(int code, struct error *err)
 
 int launch_exec(const struct vm_config *config, struct runtime_vm *vm, struct error *err)
 {
-	int r = become_program(config, vm, -1);
+	const struct start start = { config, vm, .ready_fd = -1, .heir_fd = -1 };
+	int r = become_program(&start);
 
 	runtime_release(vm);
 	return exec_error(r, err);
@@ -213,16 +246,15 @@ int launch_exec(const struct vm_config *config, struct runtime_vm *vm, struct er
 
 /* The child: a session of its own, so that no terminal's signals reach it, and its output in the
  * log. */
-static void run_child(const struct vm_config *config, const struct runtime_vm *vm, int log_fd,
-		      int ready_fd)
+static void run_child(const struct start *start, int log_fd)
 {
-	struct launch launch = { .ready_fd = ready_fd };
+	struct launch launch = { .ready_fd = start->ready_fd, .heir_fd = -1 };
 	struct error err = { 0 };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	setsid();
 	if (null >= 0 && dup2(null, 0) >= 0 && dup2(log_fd, 1) >= 0 && dup2(log_fd, 2) >= 0)
-		exec_error(become_program(config, vm, ready_fd), &err);
+		exec_error(become_program(start), &err);
 	else
 		exec_error(-errno, &err);
 	launch_report(&launch, &err);
@@ -267,19 +299,6 @@ static int read_ready(int fd, int signals, char *text, size_t size,
 	return -ETIMEDOUT;
 }
 
-/* What asks us to end comes as a descriptor, so that nothing half-started stays behind. */
-static int open_signals(sigset_t *ret_old)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, ret_old);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int judge_ready(const char *name, char *text, int len, int log_fd, struct error *err)
 {
 	char line[256];
@@ -307,18 +326,19 @@ static int judge_ready(const char *name, char *text, int len, int log_fd, struct
 		line[0] ? ": " : "", line);
 }
 
-static int start_child(const struct vm_config *config, struct runtime_vm *vm, int log_fd,
-		       const sigset_t *mask, int *ret_ready_fd, pid_t *ret_pid)
+static int start_child(struct start *start, int log_fd, const sigset_t *mask, int *ret_ready_fd,
+		       pid_t *ret_pid)
 {
 	int ready[2];
 	pid_t pid = -1;
 
 	if (pipe2(ready, O_CLOEXEC) < 0)
 		return -errno;
+	start->ready_fd = ready[1];
 	pid = fork();
 	if (pid == 0) {
 		sigprocmask(SIG_SETMASK, mask, NULL);
-		run_child(config, vm, log_fd, ready[1]);
+		run_child(start, log_fd);
 	}
 	fd_close(ready[1]);
 	if (pid < 0) {
@@ -338,10 +358,11 @@ static void end_child(pid_t pid)
 	waitpid(pid, NULL, 0);
 }
 
-static int start_and_wait(const struct vm_config *config, struct runtime_vm *vm,
-			  void (*progress)(unsigned int seconds), struct error *err)
+/* `ret_process` may be NULL. */
+static int start_and_wait(struct start *start, void (*progress)(unsigned int seconds),
+			  int *ret_process, struct error *err)
 {
-	_cleanup_(fd_closep) int log_fd = openat(vm->dir_fd, RUNTIME_LOG,
+	_cleanup_(fd_closep) int log_fd = openat(start->vm->dir_fd, RUNTIME_LOG,
 						 O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	_cleanup_(fd_closep) int ready_fd = -1;
 	_cleanup_(fd_closep) int signals = -1;
@@ -350,29 +371,45 @@ static int start_and_wait(const struct vm_config *config, struct runtime_vm *vm,
 	sigset_t mask;
 	int r = log_fd < 0 ? -errno : 0;
 
-	signals = open_signals(&mask);
+	/* Not ended by a signal at once: nothing half-started stays behind. */
+	signals = signals_open_ending(&mask);
 	if (r == 0)
-		r = start_child(config, vm, log_fd, &mask, &ready_fd, &pid);
+		r = start_child(start, log_fd, &mask, &ready_fd, &pid);
 	if (r < 0) {
 		sigprocmask(SIG_SETMASK, &mask, NULL);
 		return exec_error(r, err);
 	}
 	r = read_ready(ready_fd, signals, text, sizeof(text), progress);
-	r = judge_ready(config->name, text, r, log_fd, err);
+	r = judge_ready(start->config->name, text, r, log_fd, err);
+	if (r == 0 && ret_process) {
+		*ret_process = (int)syscall(SYS_pidfd_open, pid, 0);
+		if (*ret_process < 0)
+			r = exec_error(-errno, err);
+	}
 	if (r < 0)
 		end_child(pid);
 	sigprocmask(SIG_SETMASK, &mask, NULL);
 	return r;
 }
 
-int launch_detached(const struct vm_config *config, struct runtime_vm *vm,
+int launch_detached(const struct vm_config *config, struct runtime_vm *vm, bool incoming,
 		    void (*progress)(unsigned int seconds), struct error *err)
 {
-	int r = start_and_wait(config, vm, progress, err);
+	struct start start = { config, vm, .heir_fd = -1, .incoming = incoming };
+	int r = start_and_wait(&start, progress, NULL, err);
 
 	if (r < 0)
 		runtime_release(vm);
 	else
 		runtime_forget(vm);
 	return r;
+}
+
+int launch_heir(const struct vm_config *config, struct runtime_vm *vm, const char *program,
+		int heir_fd, int *ret_process, struct error *err)
+{
+	struct start start = { config, vm, .program = program, .heir_fd = heir_fd,
+			       .incoming = true };
+
+	return start_and_wait(&start, NULL, ret_process, err);
 }

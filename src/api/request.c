@@ -2,30 +2,13 @@
 #include "api/request.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "api/suggest.h"
+#include "api/request_internal.h"
 #include "base/macros.h"
+#include "base/suggest.h"
 #include "vm/measure.h"
-
-/* Every command has these; "command" itself is judged before and any text is taken here. */
-#define COMMON_ROWS                                                                                \
-	{ .key = "command",                                                                        \
-	  .type = SCHEMA_CHARS,                                                                    \
-	  .offset = offsetof(struct api_line, command),                                            \
-	  .max = sizeof(((struct api_line *)NULL)->command) - 1,                                   \
-	  .value = "COMMAND",                                                                      \
-	  .help = "what to do" },                                                                  \
-	{                                                                                          \
-		.key = "id", .type = SCHEMA_CHARS,                                                 \
-		.offset = offsetof(struct api_line, request.id), .max = API_REQUEST_ID_MAX,        \
-		.value = "TEXT", .help = "comes back in the answer"                                \
-	}
-
-struct api_line {
-	struct api_request request;
-	char command[32];
-};
 
 static const struct schema_row plain_rows[] = { COMMON_ROWS };
 
@@ -68,6 +51,110 @@ static const struct schema_row measure_rows[] = {
 	  .help = "log the guest's writes meanwhile, and collect them in each checkpoint" },
 };
 
+const char *const api_watch_modes[] = {
+	[STORE_OFF] = "off",
+	[STORE_NORMAL] = "normal",
+	[STORE_ALL] = "all",
+	NULL,
+};
+
+static const struct schema_row watch_rows[] = {
+	COMMON_ROWS,
+	{ .key = "mode",
+	  .type = SCHEMA_ENUM,
+	  .offset = offsetof(struct api_line, request.watch.mode),
+	  .names = api_watch_modes,
+	  .value = "MODE",
+	  .fallback = "normal",
+	  .help = "all: doorbells that KVM would take are recorded too" },
+	{ .key = "lossless",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.watch.lossless),
+	  .value = "true",
+	  .help = "the guest waits for readers that follow" },
+	{ .key = "exact",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.watch.exact),
+	  .value = "true",
+	  .help = "instructions are single-stepped" },
+};
+
+const char *const api_stop_actions[STOP_ACTIONS + 1] = {
+	[STOP_STOP] = "stop", [STOP_SET] = "set",     [STOP_DROP] = "drop",
+	[STOP_FAIL] = "fail", [STOP_DELAY] = "delay", [STOP_DUMP] = "dump",
+};
+
+static int valid_data(const char *text, const char **ret_why)
+{
+	char *end;
+
+	*ret_why = "is no value; write 0x41 or 65, at most 64 bits";
+	errno = 0;
+	(void)strtoull(text, &end, 0);
+	return errno || *end || end == text || text[0] == '-' ? -EINVAL : 0;
+}
+
+#define DATA_ROW(help_)                                                                            \
+	{                                                                                          \
+		.key = "data", .type = SCHEMA_CHARS, .offset = offsetof(struct api_line, data),    \
+		.min = 1, .max = DATA_MAX, .value = "VALUE", .valid = valid_data, .help = help_    \
+	}
+
+static const struct schema_row break_rows[] = {
+	COMMON_ROWS,
+	{ .key = "filter",
+	  .type = SCHEMA_CHARS,
+	  .offset = offsetof(struct api_line, request.stop.filter),
+	  .max = FILTER_TEXT_MAX,
+	  .value = "FILTER",
+	  .help = "which requests" },
+	{ .key = "action",
+	  .type = SCHEMA_ENUM,
+	  .offset = offsetof(struct api_line, request.stop.action),
+	  .names = api_stop_actions,
+	  .value = "ACTION",
+	  .fallback = "stop",
+	  .help = "what happens to them" },
+	DATA_ROW("set: the value in place of theirs"),
+	{ .key = "delay",
+	  .type = SCHEMA_DURATION,
+	  .offset = offsetof(struct api_line, request.stop.delay_ms),
+	  .max = STOP_DELAY_MAX_MS,
+	  .value = "TIME",
+	  .help = "delay: how long" },
+	{ .key = "count",
+	  .type = SCHEMA_UINT,
+	  .offset = offsetof(struct api_line, request.stop.count),
+	  .max = UINT32_MAX,
+	  .value = "N",
+	  .help = "how many of them; 0: all" },
+};
+
+static const struct schema_row step_at_rows[] = {
+	COMMON_ROWS,
+	{ .key = "addresses",
+	  .type = SCHEMA_CHARS,
+	  .offset = offsetof(struct api_line, addresses),
+	  .max = ADDRESSES_MAX,
+	  .value = "0xADDRESS[,...]",
+	  .help = "of instructions; none: nowhere" },
+};
+
+static const struct schema_row continue_rows[] = {
+	COMMON_ROWS,
+	{ .key = "step",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.answer.step),
+	  .value = "true",
+	  .help = "stop again at the next request, whatever it is" },
+	{ .key = "drop",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.answer.drop),
+	  .value = "true",
+	  .help = "the device is not to see this one" },
+	DATA_ROW("go on with this value in place of the request's"),
+};
+
 static const struct schema plain_schema = { plain_rows, ARRAY_SIZE(plain_rows),
 					    sizeof(struct api_line) };
 static const struct schema stop_schema = { stop_rows, ARRAY_SIZE(stop_rows),
@@ -75,6 +162,15 @@ static const struct schema stop_schema = { stop_rows, ARRAY_SIZE(stop_rows),
 
 static const struct schema measure_schema = { measure_rows, ARRAY_SIZE(measure_rows),
 					      sizeof(struct api_line) };
+
+static const struct schema break_schema = { break_rows, ARRAY_SIZE(break_rows),
+					    sizeof(struct api_line) };
+static const struct schema step_at_schema = { step_at_rows, ARRAY_SIZE(step_at_rows),
+					      sizeof(struct api_line) };
+static const struct schema continue_schema = { continue_rows, ARRAY_SIZE(continue_rows),
+					       sizeof(struct api_line) };
+static const struct schema watch_schema = { watch_rows, ARRAY_SIZE(watch_rows),
+					    sizeof(struct api_line) };
 
 const struct api_command_row api_commands[API_COMMANDS] = {
 	[API_STATUS] = { "status", &plain_schema, "name, state, process, time since the start" },
@@ -88,6 +184,55 @@ const struct api_command_row api_commands[API_COMMANDS] = {
 	[API_EVENTS] = { "events", &plain_schema, "tell from now on what happens to the VM" },
 	[API_MEASURE] = { "measure", &measure_schema,
 			  "how long a checkpoint without memory takes, while the guest works" },
+	[API_WATCH] = { "watch", &watch_schema,
+			"record the guest's requests until this connection ends; the keeper gives the store" },
+	[API_STEP_AT] = { "step-at", &step_at_schema,
+			  "single-step these instructions, for a watch with exact" },
+	[API_BREAK] = { "break", &break_schema,
+			"stop on requests, or change them, until this connection ends; it hears of each" },
+	[API_CONTINUE] = { "continue", &continue_schema, "go on after a stop on a request" },
+	[API_MOVE_FACTS] = { "move-facts", &plain_schema, "what a mover needs to know of the VM" },
+	[API_MOVE_CHECK] = { "move-check", &plain_schema, "what forbids a move now" },
+	[API_MOVE_BEGIN] = { "move-begin", &api_move_begin_schema,
+			     "log what is written from now on" },
+	[API_MOVE_COLLECT] = { "move-collect", &plain_schema, "tell what was written" },
+	[API_MOVE_LOG_DISK] = { "move-log-disk", &api_move_log_disk_schema,
+				"log what is written to a disk" },
+	[API_MOVE_THROTTLE] = { "move-throttle", &api_move_throttle_schema, "slow the vCPUs" },
+	[API_MOVE_STOP] = { "move-stop", &api_move_stop_schema,
+			    "finish all disk requests, and stand still" },
+	[API_MOVE_SAVE] = { "move-save", &api_move_save_schema,
+			    "write the state into the shared file" },
+	[API_MOVE_CANCEL] = { "move-cancel", &plain_schema, "run on as if nothing had been" },
+	[API_MOVE_GIVEN] = { "move-given", &api_move_given_schema,
+			     "mark durably that the VM is given away" },
+	[API_MOVE_NEVER] = { "move-never", &api_move_token_schema,
+			     "it never ran there: run on here" },
+	[API_MOVE_RAN] = { "move-ran", &api_move_ran_schema, "it runs there: end here" },
+	[API_ARRIVE_BEGIN] = { "arrive-begin", &api_move_begin_schema,
+			       "a mover will load this VM" },
+	[API_ARRIVE_LOAD] = { "arrive-load", &api_arrive_load_schema,
+			      "load the state from the shared file, or rehearse that" },
+	[API_ARRIVE_RENEW] = { "arrive-renew", &plain_schema,
+			       "make what two VMs must not share new" },
+	[API_ARRIVE_DEMAND] = { "arrive-demand", &plain_schema,
+				"let memory come while the VM runs" },
+	[API_ARRIVE_FILLED] = { "arrive-filled", &plain_schema, "all memory has come" },
+	[API_ARRIVE_COMMIT] = { "arrive-commit", &plain_schema,
+				"run, unless the move was closed before" },
+	[API_ARRIVE_ABANDON] = { "arrive-abandon", &plain_schema,
+				 "end, unless a mover has it or it may have run" },
+	[API_UPGRADE_CHECK] = { "upgrade-check", &plain_schema, "what forbids an upgrade now" },
+	[API_HANDOVER_BEGIN] = { "handover-begin", &api_move_token_schema,
+				 "send what is open to a new version of the program" },
+	[API_HANDOVER_GIVE] = { "handover-give", &api_handover_give_schema,
+				"stand still and write the state: the new version may run it" },
+	[API_INHERIT_BEGIN] = { "inherit-begin", &api_move_token_schema,
+				"this new version will be given the VM" },
+	[API_INHERIT_TAKE] = { "inherit-take", &api_inherit_take_schema,
+			       "load the state and run, unless the old version goes on" },
+	[API_ARRIVE_WAIT] = { "arrive-wait", &api_arrive_wait_schema,
+			      "stand as long as memory does not come" },
 };
 
 static int find_command(const char *name, enum api_command *ret_command, struct error *err)
@@ -110,6 +255,42 @@ static int find_command(const char *name, enum api_command *ret_command, struct 
 			 "command: '%.40s' is unknown; see utsusu(1) for all of them", name);
 }
 
+static int take_addresses(struct api_line *line, struct error *err)
+{
+	const char *text = line->addresses;
+
+	while (*text) {
+		char *end;
+
+		if (line->request.n_addresses == MONITOR_STEPS)
+			break;
+		line->request.addresses[line->request.n_addresses++] = strtoull(text, &end, 16);
+		if (end == text || (*end && *end != ','))
+			break;
+		text = *end ? end + 1 : end;
+	}
+	if (!*text)
+		return 0;
+	return error_set(
+		err, -EINVAL, EXIT_STATUS_USAGE,
+		"addresses: '%.40s' is no list of at most %u addresses; write 0x1000,0x2000", text,
+		MONITOR_STEPS);
+}
+
+static int take_data(struct api_line *line, struct error *err)
+{
+	uint64_t data = strtoull(line->data, NULL, 0);
+
+	if (line->request.command == API_BREAK && line->request.stop.action == STOP_SET &&
+	    !line->data[0])
+		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+				 "data: is missing; the action 'set' needs a value");
+	line->request.stop.data = data;
+	line->request.answer.data = data;
+	line->request.answer.set = line->data[0] != '\0';
+	return take_addresses(line, err);
+}
+
 static int decode_line(struct api_line *line, const json_t *json, struct error *err)
 {
 	struct problems problems = { 0 };
@@ -129,8 +310,10 @@ static int decode_line(struct api_line *line, const json_t *json, struct error *
 		return r;
 	schema_init(api_commands[command].schema, line);
 	line->request.command = command;
-	if (schema_decode_json(api_commands[command].schema, line, json, &source) == 0)
-		return 0;
+	if (schema_decode_json(api_commands[command].schema, line, json, &source) == 0) {
+		api_request_take_token(line);
+		return take_data(line, err);
+	}
 	*err = problems.list[0];
 	return err->code;
 }

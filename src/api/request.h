@@ -10,9 +10,55 @@
  *   <- {"event": "paused"}                                      after the command "events"
  *
  * A request is decoded wholly into a plain struct before anything is done.
+ *
+ * The mover beside the VM (programs/utsusu-move) asks for its part in a move so (what each means: move/guest/guest.h). Descriptors come
+ * with SCM_RIGHTS on the bytes of their line, in the order given here; who sends some has the answers to all lines before. Sizes and
+ * times are JSON integers, a token is 32 hexadecimal digits. The mover's connection is the move's owner: its end undoes what
+ * can be undone.
+ *
+ *   command        fields                            descriptors     answer, beside "ok": true
+ *   move-facts     -                                 -               name, version, uuid, config {...}, ram_bytes, hugepages "off"|"thp"|"on",
+ *                                                                    banks [{start, len, offset}, ...], stage "idle"|"logging"|
+ *                                                                    "stopping"|"stopped"|"given"|"arriving"|"ran", lacks (bytes of
+ *                                                                    memory that are still to come while it runs), state_min and
+ *                                                                    state_max (vm/save.h); RAM's file is the keeper's to give
+ *   move-check     -                                 -               problems [{message, status}, ...]
+ *   move-begin     token, mark (bool: the second     shared [, mark] -
+ *                  descriptor comes)
+ *   move-collect   -                                 -               pages
+ *   move-log-disk  disk (its number)                 log             -
+ *   move-throttle  percent 0..99                     -               -
+ *   move-stop      deadline_ms                       -               - at once; later on the same connection, once:
+ *                                                                    {"event": "move-stopped", "stopped_ns": N}, or
+ *                                                                    {"event": "move-stopped", "error": {message, status}}
+ *   move-save      [version: of the state]           -               len
+ *   move-cancel    -                                 -               -
+ *   move-given     peer, generation                  -               -
+ *   move-never     token                             -               -
+ *   move-ran       token, where                      -               - and the VM's process ends
+ *   arrive-begin   token, mark                       shared [, mark] -
+ *   arrive-load    len, stopped_ns, rehearse (bool)  -               -
+ *   arrive-renew   -                                 -               -
+ *   arrive-demand  -                                 life (a socket, - the userfaultfd and struct move_demand_message come
+ *                                                    SEQPACKET)      over the socket, before the answer
+ *   arrive-filled  -                                 -               -
+ *   arrive-commit  -                                 -               ran (bool)
+ *   arrive-wait    stand (bool)                      -               -
+ *
+ * Whoever hands the VM to a new version of the program asks its process, and the new one (the rest as above: move-facts, move-save,
+ * move-cancel, move-never, move-ran, arrive-load):
+ *
+ *   upgrade-check  -                                 -               problems
+ *   handover-begin token                             shared, succession, heir (host/handed.h)
+ *   handover-give  deadline_ms, version              -               - at once; later, once: {"event": "handover-given",
+ *                                                                    "len": N, "moment_ns": N, "stopped_at_ns": N} or "error"
+ *   inherit-begin  token                             shared, succession
+ *   inherit-take   len, moment_ns                    -               ran (bool), ran_ns
  */
 
 #include "api/schema.h"
+#include "move/guest/guest.h"
+#include "watch/stop.h"
 
 #define API_REQUEST_ID_MAX 64
 
@@ -26,17 +72,65 @@ enum api_command {
 	API_STOP,
 	API_EVENTS,
 	API_MEASURE,
+	API_WATCH,
+	API_STEP_AT,
+	API_BREAK,
+	API_CONTINUE,
+	API_MOVE_FACTS,
+	API_MOVE_CHECK,
+	API_MOVE_BEGIN,
+	API_MOVE_COLLECT,
+	API_MOVE_LOG_DISK,
+	API_MOVE_THROTTLE,
+	API_MOVE_STOP,
+	API_MOVE_SAVE,
+	API_MOVE_CANCEL,
+	API_MOVE_GIVEN,
+	API_MOVE_NEVER,
+	API_MOVE_RAN,
+	API_ARRIVE_BEGIN,
+	API_ARRIVE_LOAD,
+	API_ARRIVE_RENEW,
+	API_ARRIVE_DEMAND,
+	API_ARRIVE_FILLED,
+	API_ARRIVE_COMMIT,
+	API_ARRIVE_ABANDON,
+	API_ARRIVE_WAIT,
+	API_UPGRADE_CHECK,
+	API_HANDOVER_BEGIN,
+	API_HANDOVER_GIVE,
+	API_INHERIT_BEGIN,
+	API_INHERIT_TAKE,
 	API_COMMANDS,
+};
+
+#define API_REQUEST_FDS 3 /* descriptors that a command takes at most */
+
+/* MOVE_*, ARRIVE_*, HANDOVER_*, INHERIT_*: whichever the command has. */
+struct api_move_request {
+	uint8_t token[MOVE_TOKEN_BYTES];
+	bool mark;
+	uint32_t percent, deadline_ms, version, disk;
+	char peer[MARK_PEER_MAX];
+	uint64_t generation;
+	uint64_t len, stopped_ns, moment_ns;
+	bool rehearse, stand;
 };
 
 struct api_request {
 	enum api_command command;
-	char id[API_REQUEST_ID_MAX + 1]; /* comes back in the answer; "" when not given */
-	uint64_t timeout;		 /* STOP: milliseconds until force */
-	bool force;			 /* STOP: at once */
-	uint32_t rounds;		 /* MEASURE: checkpoints */
-	bool dirty;			 /* MEASURE: with the dirty log */
-	bool touched;			 /* MEASURE: only what was touched */
+	char id[API_REQUEST_ID_MAX + 1];   /* comes back in the answer; "" when not given */
+	uint64_t timeout;		   /* STOP: milliseconds until force */
+	bool force;			   /* STOP: at once */
+	uint32_t rounds;		   /* MEASURE: checkpoints */
+	bool dirty;			   /* MEASURE: with the dirty log */
+	bool touched;			   /* MEASURE: only what was touched */
+	struct watch_wish watch;	   /* WATCH: from now to the end of the connection */
+	uint64_t addresses[MONITOR_STEPS]; /* STEP_AT */
+	uint32_t n_addresses;
+	struct stop_break stop;	   /* BREAK: the same */
+	struct stop_answer answer; /* CONTINUE */
+	struct api_move_request move;
 };
 
 /* One row for each command; the table is indexed by enum api_command. */
@@ -45,6 +139,11 @@ struct api_command_row {
 	const struct schema *schema; /* its parameters, over struct api_request */
 	const char *help;
 };
+
+/* Names of enum store_mode (and of enum watch_choice, which is alike), NULL behind them. */
+extern const char *const api_watch_modes[];
+/* Names of enum stop_action, NULL behind them. */
+extern const char *const api_stop_actions[STOP_ACTIONS + 1];
 
 extern const struct api_command_row api_commands[API_COMMANDS];
 

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "api/schema_scalar.h"
-#include "api/suggest.h"
 #include "base/macros.h"
+#include "base/suggest.h"
 
 void *schema_slot(const struct schema_row *row, void *object)
 {

@@ -97,6 +97,9 @@ size_t schema_decode_text(const struct schema_row *row, void *object, const char
 /* A new JSON object that decodes to the same struct; NULL when out of memory. */
 json_t *schema_encode_json(const struct schema *schema, const void *object);
 
+/* The same without what has its default, which an older program that lacks the row has too: it decodes to the same struct. */
+json_t *schema_encode_json_brief(const struct schema *schema, const void *object);
+
 /* What a row takes, in words: "a number from 1 to 64", "host, v2 or v3". */
 void schema_describe(const struct schema_row *row, char *ret_text, size_t size);
 /* What stands after the option: "N[,max=N][,model=host|v2|v3]". */

@@ -5,6 +5,7 @@
 
 #include "api/schema.h"
 #include "api/schema_scalar.h"
+#include "base/cleanup.h"
 
 static const char *json_kind(const json_t *json)
 {
@@ -248,5 +249,73 @@ json_t *schema_encode_json(const struct schema *schema, const void *object)
 			return NULL;
 		}
 	}
+	return json;
+}
+
+static json_t *encode_brief(const struct schema *schema, const void *object, const void *first);
+
+static json_t *encode_list_brief(const struct schema_row *row, const void *object)
+{
+	const char *entry = schema_slot(row, (void *)object);
+	uint32_t count = *schema_list_count(row, (void *)object);
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; list && i < count; i++, entry += row->group->size)
+		json_array_append_new(list, schema_encode_json_brief(row->group, entry));
+	return list;
+}
+
+static json_t *encode_value_brief(const struct schema_row *row, const void *object,
+				  const void *first)
+{
+	if (row->type == SCHEMA_LIST)
+		return encode_list_brief(row, object);
+	if (row->type == SCHEMA_GROUP)
+		return encode_brief(row->group, schema_slot(row, (void *)object),
+				    schema_slot(row, (void *)first));
+	return encode_value(row, object);
+}
+
+/* What needs not be said: it is what stands there when nothing is said. */
+static bool is_default(const struct schema_row *row, const json_t *value, const void *first)
+{
+	json_auto_t *before = NULL;
+
+	if (row->flags & (SCHEMA_REQUIRED | SCHEMA_CHOICE))
+		return false;
+	if (row->type == SCHEMA_GROUP)
+		return json_object_size(value) == 0;
+	before = encode_value(row, first);
+	return json_equal(before, value);
+}
+
+static json_t *encode_brief(const struct schema *schema, const void *object, const void *first)
+{
+	json_t *json = json_object();
+
+	for (size_t i = 0; json && i < schema->n_rows; i++) {
+		const struct schema_row *row = &schema->rows[i];
+		json_t *value = schema_chosen(schema, row, object)
+					? encode_value_brief(row, object, first)
+					: NULL;
+
+		if (!value || json_is_null(value) || is_default(row, value, first))
+			json_decref(value);
+		else
+			json_object_set_new(json, row->key, value);
+	}
+	return json;
+}
+
+json_t *schema_encode_json_brief(const struct schema *schema, const void *object)
+{
+	_cleanup_(freep) void *first = calloc(1, schema->size);
+	json_t *json;
+
+	if (!first)
+		return NULL;
+	schema_init(schema, first);
+	json = encode_brief(schema, object, first);
+	schema_release(schema, first);
 	return json;
 }

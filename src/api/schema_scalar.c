@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/hex.h"
 
 struct unit {
 	const char *name;
@@ -203,14 +204,6 @@ static size_t set_enum_text(const struct schema_row *row, void *object, const ch
 		return 0;
 	}
 	return refuse(row, place, text, "is unknown");
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 static bool parse_mac(const char *text, uint8_t *ret_mac)

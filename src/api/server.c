@@ -9,41 +9,15 @@
 #include <unistd.h>
 
 #include "api/config.h"
+#include "api/server_internal.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/hex.h"
 
 #define OUTPUT_MAX KIB(1024) /* bytes of answers and events that a client has not read */
 #define OUTPUT_PAUSE                                                                               \
 	KIB(256) /* no further requests are taken from a client that has so much to read */
-#define PRESS_AGAIN_NS                                                                             \
-	NSEC_PER_SEC /* a guest that boots does not hear its power button at first  \
-				     */
-
-struct api_client;
-
-struct api_server {
-	struct loop *loop;
-	struct loop_watch listening;
-	const struct vm_config *config;
-	const struct api_vm_ops *ops;
-	void *vm;
-	uid_t owner; /* who may connect, besides root; the process may become nobody later */
-	struct list clients;
-	unsigned int n_clients;
-	/* A stop that waits for the guest. */
-	struct loop_timer stop_timer;
-	uint64_t stop_due_ns;
-	bool pressed; /* the guest heard its power button */
-};
-
-struct api_client {
-	struct list link;
-	struct api_server *server;
-	struct loop_watch watch;
-	struct buffer input, output;
-	bool events, ended;
-};
 
 static const char *const event_names[API_EVENTS_N] = {
 	[API_EVENT_RUNNING] = "running", [API_EVENT_PAUSED] = "paused",
@@ -51,28 +25,24 @@ static const char *const event_names[API_EVENTS_N] = {
 	[API_EVENT_STOPPED] = "stopped",
 };
 
-const char *api_vm_state_name(enum api_vm_state state)
+static void close_fds(struct api_client *client)
 {
-	static const char *const names[] = { "starting", "running", "paused", "stopping" };
-
-	return names[state];
+	while (client->n_fds)
+		fd_close(client->fds[--client->n_fds]);
 }
 
 static void client_free(struct api_client *client)
 {
+	if (client->server->ops->forget)
+		client->server->ops->forget(client->server->vm, client);
 	loop_remove(client->server->loop, &client->watch);
 	fd_close(client->watch.fd);
 	list_remove(&client->link);
 	client->server->n_clients--;
+	close_fds(client);
 	buffer_release(&client->input);
 	buffer_release(&client->output);
 	free(client);
-}
-
-static void buffer_consume(struct buffer *b, size_t len)
-{
-	memmove(b->data, b->data + len, b->len - len);
-	b->len -= len;
 }
 
 /* Sends what the client takes now. A client that is gone is marked; it is freed by its own
@@ -102,8 +72,7 @@ static void client_wait(struct api_client *client)
 		    events | (client->output.len ? EPOLLOUT : 0));
 }
 
-/* Takes the reference. Too much unread, or no memory: the client is given up. */
-static void client_send(struct api_client *client, json_t *json)
+void client_send(struct api_client *client, json_t *json)
 {
 	_cleanup_(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
@@ -117,157 +86,6 @@ static void client_send(struct api_client *client, json_t *json)
 	else
 		client_wait(client);
 }
-
-static json_t *status_json(const struct api_server *server)
-{
-	struct api_vm_status status = { 0 };
-
-	server->ops->status(server->vm, &status);
-	return json_pack("{s:b, s:s, s:s, s:i, s:I, s:I, s:s*}", "ok", 1, "name",
-			 server->config->name, "state", api_vm_state_name(status.state), "pid",
-			 (int)getpid(), "uptime_ms", (json_int_t)status.uptime_ms,
-			 "memory_populated", (json_int_t)status.memory_populated, "console",
-			 status.console[0] ? status.console : NULL);
-}
-
-static int do_status(struct api_client *client, const struct api_request *request _unused_,
-		     json_t **ret_reply, struct error *err _unused_)
-{
-	*ret_reply = status_json(client->server);
-	return 0;
-}
-
-static int do_info(struct api_client *client, const struct api_request *request _unused_,
-		   json_t **ret_reply, struct error *err)
-{
-	json_auto_t *reply = status_json(client->server);
-	json_t *config = schema_encode_json(&config_schema, client->server->config);
-
-	if (!reply || json_object_set_new(reply, "config", config) < 0)
-		return error_set(err, -ENOMEM, EXIT_STATUS_HOST, "info: out of memory; free some");
-	*ret_reply = json_incref(reply);
-	return 0;
-}
-
-static int do_pause(struct api_client *client, const struct api_request *request _unused_,
-		    json_t **ret_reply _unused_, struct error *err)
-{
-	return client->server->ops->pause(client->server->vm, err);
-}
-
-static int do_resume(struct api_client *client, const struct api_request *request _unused_,
-		     json_t **ret_reply _unused_, struct error *err)
-{
-	return client->server->ops->resume(client->server->vm, err);
-}
-
-static int do_power_button(struct api_client *client, const struct api_request *request _unused_,
-			   json_t **ret_reply, struct error *err _unused_)
-{
-	bool heard = client->server->ops->power_button(client->server->vm);
-
-	*ret_reply = json_pack("{s:b, s:b}", "ok", 1, "button", heard);
-	return 0;
-}
-
-static int do_reset(struct api_client *client, const struct api_request *request _unused_,
-		    json_t **ret_reply _unused_, struct error *err)
-{
-	return client->server->ops->reset(client->server->vm, err);
-}
-
-static int do_events(struct api_client *client, const struct api_request *request _unused_,
-		     json_t **ret_reply _unused_, struct error *err _unused_)
-{
-	client->events = true;
-	return 0;
-}
-
-static json_t *series_json(const struct measure_series *series)
-{
-	return json_pack("{s:I, s:I, s:I}", "p50_ns", (json_int_t)series->p50_ns, "p99_ns",
-			 (json_int_t)series->p99_ns, "max_ns", (json_int_t)series->max_ns);
-}
-
-static int do_measure(struct api_client *client, const struct api_request *request,
-		      json_t **ret_reply, struct error *err)
-{
-	const struct measure_request measure = {
-		.rounds = request->rounds,
-		.scope = request->touched ? VM_SAVE_TOUCHED : VM_SAVE_ALL,
-		.dirty = request->dirty,
-	};
-	struct measure_result result;
-	int r = client->server->ops->measure(client->server->vm, &measure, &result, err);
-
-	if (r < 0)
-		return r;
-	*ret_reply = json_pack("{s:b, s:o, s:o, s:o, s:I, s:I}", "ok", 1, "barrier",
-			       series_json(&result.barrier), "state", series_json(&result.state),
-			       "collect", series_json(&result.collect), "dirty_pages",
-			       (json_int_t)result.dirty_pages, "state_bytes",
-			       (json_int_t)result.state_bytes);
-	return 0;
-}
-
-/* Presses until the guest heard it once, and ends the VM when its time is over. */
-static void stop_step(struct api_server *server)
-{
-	uint64_t now = clock_now(loop_clock(server->loop));
-
-	if (now >= server->stop_due_ns) {
-		server->ops->force_stop(server->vm);
-		return;
-	}
-	if (!server->pressed)
-		server->pressed = server->ops->power_button(server->vm);
-	loop_timer_arm(server->loop, &server->stop_timer,
-		       server->pressed ? server->stop_due_ns
-				       : MIN(server->stop_due_ns, now + PRESS_AGAIN_NS));
-}
-
-static void stop_timer_expired(struct loop_timer *timer)
-{
-	stop_step(container_of(timer, struct api_server, stop_timer));
-}
-
-/* A second stop sets a new deadline and presses again. */
-static int do_stop(struct api_client *client, const struct api_request *request, json_t **ret_reply,
-		   struct error *err)
-{
-	struct api_server *server = client->server;
-	struct api_vm_status status = { 0 };
-
-	server->ops->status(server->vm, &status);
-	if (!request->force && request->timeout && status.state == API_VM_PAUSED)
-		return error_set(
-			err, -EINVAL, EXIT_STATUS_FAILED,
-			"%s: is paused and cannot hear its power button; resume it first, or "
-			"stop it with --force",
-			server->config->name);
-	server->pressed = false;
-	server->stop_due_ns = clock_now(loop_clock(server->loop));
-	if (!request->force)
-		server->stop_due_ns += request->timeout * NSEC_PER_MSEC;
-	stop_step(server);
-	*ret_reply = json_pack("{s:b, s:b}", "ok", 1, "button", server->pressed);
-	return 0;
-}
-
-typedef int (*command_fn)(struct api_client *client, const struct api_request *request,
-			  json_t **ret_reply, struct error *err);
-
-static const command_fn command_fns[API_COMMANDS] = {
-	[API_STATUS] = do_status,
-	[API_INFO] = do_info,
-	[API_PAUSE] = do_pause,
-	[API_RESUME] = do_resume,
-	[API_POWER_BUTTON] = do_power_button,
-	[API_RESET] = do_reset,
-	[API_STOP] = do_stop,
-	[API_EVENTS] = do_events,
-	[API_MEASURE] = do_measure,
-};
 
 /* A message may quote text cut in the middle of a character, which JSON cannot hold. */
 static json_t *message_json(const char *message)
@@ -284,10 +102,20 @@ static json_t *message_json(const char *message)
 	return json_string(plain);
 }
 
+json_t *error_body_json(const struct error *err)
+{
+	return json_pack("{s:o, s:i}", "message", message_json(err->message), "status",
+			 (int)err->status);
+}
+
 static json_t *error_json(const struct error *err)
 {
-	return json_pack("{s:{s:o, s:i}}", "error", "message", message_json(err->message), "status",
-			 (int)err->status);
+	return json_pack("{s:o}", "error", error_body_json(err));
+}
+
+static command_fn find_fn(enum api_command command)
+{
+	return move_command_fns[command] ? move_command_fns[command] : vm_command_fns[command];
 }
 
 static void client_request(struct api_client *client, const char *line, size_t len)
@@ -298,7 +126,8 @@ static void client_request(struct api_client *client, const char *line, size_t l
 	int r = api_request_decode(line, len, &request, &err);
 
 	if (r == 0)
-		r = command_fns[request.command](client, &request, &reply, &err);
+		r = find_fn(request.command)(client, &request, &reply, &err);
+	close_fds(client);
 	if (r < 0) {
 		/* A function that failed without words still has its errno to tell. */
 		error_set(&err, r, EXIT_STATUS_FAILED, "%s: %s; try again",
@@ -315,13 +144,12 @@ static void client_request(struct api_client *client, const char *line, size_t l
 /* Whole lines are requests; an end that is no line yet waits, within the limit. */
 static void client_lines(struct api_client *client)
 {
-	const char *newline;
+	const char *line;
+	size_t len;
 
-	while (!client->ended && client->output.len < OUTPUT_PAUSE && client->input.len &&
-	       (newline = memchr(client->input.data, '\n', client->input.len))) {
-		size_t len = (size_t)(newline - (const char *)client->input.data);
-
-		client_request(client, (const char *)client->input.data, len);
+	while (!client->ended && client->output.len < OUTPUT_PAUSE &&
+	       (line = buffer_line(&client->input, &len))) {
+		client_request(client, line, len);
 		buffer_consume(&client->input, len + 1);
 	}
 }
@@ -336,10 +164,51 @@ static void refuse_long_line(struct api_client *client)
 	client->ended = true;
 }
 
+/* Descriptors belong to the line that is not done yet; it takes what it knows of, and the rest is closed with it. Those for
+ * which there is no room the kernel closes. */
+static void take_fds(struct api_client *client, struct msghdr *message)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (client->n_fds == API_REQUEST_FDS)
+				fd_close(fd);
+			else
+				client->fds[client->n_fds++] = fd;
+		}
+	}
+}
+
+static ssize_t client_receive(struct api_client *client, char *bytes, size_t size)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(API_REQUEST_FDS * sizeof(int))];
+	} control;
+	struct iovec iov = { bytes, size };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t n = recvmsg(client->watch.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n >= 0)
+		take_fds(client, &message);
+	return n;
+}
+
 static void client_read(struct api_client *client)
 {
 	char bytes[4096];
-	ssize_t n = recv(client->watch.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	ssize_t n = client_receive(client, bytes, sizeof(bytes));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -430,7 +299,7 @@ struct api_server *api_server_new(struct loop *loop, int listen_fd, const struct
 	server->vm = vm;
 	server->owner = geteuid();
 	list_init(&server->clients);
-	loop_timer_init(&server->stop_timer, stop_timer_expired);
+	loop_timer_init(&server->stop_timer, server_stop_expired);
 	server->listening = (struct loop_watch){
 		.fd = listen_fd,
 		.events = EPOLLIN,
@@ -442,12 +311,32 @@ struct api_server *api_server_new(struct loop *loop, int listen_fd, const struct
 	return NULL;
 }
 
+void api_server_doors(struct api_server *server, bool open)
+{
+	if (server->closed == !open)
+		return;
+	if (!open)
+		loop_remove(server->loop, &server->listening);
+	server->closed = !open || loop_add(server->loop, &server->listening) < 0;
+}
+
+int api_server_socket(const struct api_server *server)
+{
+	return server->listening.fd;
+}
+
+void api_server_welcome(struct api_server *server, int fd)
+{
+	client_new(server, fd);
+}
+
 void api_server_free(struct api_server *server)
 {
 	if (!server)
 		return;
 	loop_timer_cancel(&server->stop_timer);
-	loop_remove(server->loop, &server->listening);
+	if (!server->closed)
+		loop_remove(server->loop, &server->listening);
 	fd_close(server->listening.fd);
 	while (!list_empty(&server->clients)) {
 		struct api_client *client = container_of(server->clients.next, struct api_client,
@@ -469,5 +358,33 @@ void api_server_event(struct api_server *server, enum api_event event, const cha
 		if (client->events && !client->ended)
 			client_send(client, json_pack("{s:s, s:s*}", "event", event_names[event],
 						      "detail", detail));
+	}
+}
+
+static json_t *hex_json(const void *bytes, size_t len)
+{
+	char text[2 * sizeof(struct watch_record) + 1];
+
+	hex_encode(bytes, len, text);
+	return json_string(text);
+}
+
+void api_server_hit(struct api_server *server, const void *client, const struct stop_hit *hit,
+		    const char *device)
+{
+	struct list *item, *next;
+
+	list_for_each(item, next, &server->clients) {
+		struct api_client *one = container_of(item, struct api_client, link);
+
+		if (one != client || one->ended)
+			continue;
+		client_send(one, json_pack("{s:s, s:s, s:I, s:I, s:s, s:o, s:o, s:o}", "event",
+					   "request", "action", api_stop_actions[hit->action],
+					   "number", (json_int_t)hit->number, "missed",
+					   (json_int_t)hit->missed, "device", device, "record",
+					   hex_json(&hit->record, sizeof(hit->record)), "code_at",
+					   number_json(hit->code_at), "code",
+					   hex_json(hit->code, hit->n_code)));
 	}
 }

@@ -55,6 +55,24 @@ int buffer_append_le(struct buffer *b, uint64_t value, size_t size)
 	return buffer_append(b, bytes, size);
 }
 
+void buffer_consume(struct buffer *b, size_t len)
+{
+	if (len == 0)
+		return;
+	memmove(b->data, b->data + len, b->len - len);
+	b->len -= len;
+}
+
+const char *buffer_line(const struct buffer *b, size_t *ret_len)
+{
+	const char *text = (const char *)b->data;
+	const char *newline = b->len ? memchr(text, '\n', b->len) : NULL;
+
+	if (newline)
+		*ret_len = (size_t)(newline - text);
+	return newline ? text : NULL;
+}
+
 const void *cursor_take(struct cursor *c, size_t len)
 {
 	const void *p = c->data;

@@ -22,6 +22,11 @@ void buffer_release(struct buffer *b);
 _must_check_ int buffer_append(struct buffer *b, const void *data, size_t len);
 /* Little-endian number of `size` bytes (1..8). */
 _must_check_ int buffer_append_le(struct buffer *b, uint64_t value, size_t size);
+/* Takes the first `len` bytes away, which must be there. */
+void buffer_consume(struct buffer *b, size_t len);
+/* The first whole line: its bytes, `*ret_len` of them without the newline, valid until the buffer changes; NULL when none is
+ * whole yet. `*ret_len` + 1 are to be consumed. */
+const char *buffer_line(const struct buffer *b, size_t *ret_len);
 
 /* A cursor over untrusted bytes. After a short read every later one fails too. */
 struct cursor {

@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 
 void fd_close(int fd)
@@ -37,6 +39,21 @@ int fd_read_at(int fd, void *buf, size_t len, uint64_t offset)
 		p += n;
 		len -= (size_t)n;
 		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+int fd_read_blocks(int fd, void *buf, size_t len, uint64_t offset)
+{
+	for (size_t at = 0; at < len;) {
+		ssize_t n = pread(fd, (char *)buf + at, ALIGN_UP(len - at, FD_BLOCK_BYTES),
+				  (off_t)(offset + at));
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -ENODATA;
+		at += n > 0 ? (size_t)n : 0;
 	}
 	return 0;
 }
@@ -229,6 +246,15 @@ int fd_receive(int sock, void *buf, size_t len, size_t *ret_len, int *fds, size_
 	return 0;
 }
 
+int fd_lock(int fd, short type)
+{
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
 int fd_new_event(void)
 {
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -252,4 +278,18 @@ void fd_clear_event(int fd)
 	/* EAGAIN means that nothing was pending. */
 	if (read(fd, &count, sizeof(count)) < 0)
 		return;
+}
+
+int fd_wait_readable(int fd, uint64_t due_ns)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	uint64_t now = clock_now(&clock_host);
+	int r, left = due_ns == UINT64_MAX ? -1 : (int)((due_ns - now) / NSEC_PER_MSEC) + 1;
+
+	if (due_ns != UINT64_MAX && now >= due_ns)
+		return -ETIMEDOUT;
+	r = poll(&poll_fd, 1, left);
+	if (r < 0)
+		return errno == EINTR ? 0 : -errno;
+	return r ? 1 : -ETIMEDOUT;
 }

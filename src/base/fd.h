@@ -13,6 +13,11 @@
 /* Reads exactly `len` bytes at `offset`; -ENODATA when the file ends before. */
 _must_check_ int fd_read_at(int fd, void *buf, size_t len, uint64_t offset);
 
+/* The same of a file that may be open with O_DIRECT: past its last whole block the kernel gives less. `buf` is aligned to
+ * FD_BLOCK_BYTES and has place for `len` rounded up to them. */
+_must_check_ int fd_read_blocks(int fd, void *buf, size_t len, uint64_t offset);
+#define FD_BLOCK_BYTES 4096U /* what O_DIRECT wants at most */
+
 /* Reads until `len` bytes or the end; `*ret_len` says how many. */
 _must_check_ int fd_read_all(int fd, void *buf, size_t len, size_t *ret_len);
 
@@ -23,6 +28,10 @@ _must_check_ int fd_write_at(int fd, const void *buf, size_t len, uint64_t offse
 _must_check_ int fd_write_all(int fd, const void *buf, size_t len);
 
 _must_check_ int fd_set_nonblocking(int fd);
+
+/* Waits until something can be read: 1; 0 when a signal came between; -ETIMEDOUT at `due_ns` of the host's clock (UINT64_MAX:
+ * never). */
+_must_check_ int fd_wait_readable(int fd, uint64_t due_ns);
 
 /* Whether the other end of a connected UNIX socket is of this user or root. The modes of our sockets and of their directory
  * say the same; this holds without them. */
@@ -40,6 +49,10 @@ _must_check_ int fd_send(int sock, const void *buf, size_t len, const int *fds, 
  * become the caller's. -ECONNRESET when the peer has gone, -EMSGSIZE when the message was larger. */
 _must_check_ int fd_receive(int sock, void *buf, size_t len, size_t *ret_len, int *fds,
 			    size_t max_fds, size_t *ret_n_fds);
+
+/* Takes (F_WRLCK, F_RDLCK) or lets go of (F_UNLCK) the lock of the whole file, without waiting: it belongs to the open file,
+ * and goes with its last descriptor in any process. -EBUSY: another open file has it. */
+_must_check_ int fd_lock(int fd, short type);
 
 /* A new, close-on-exec, non-blocking eventfd; negative errno on failure. */
 _must_check_ int fd_new_event(void);

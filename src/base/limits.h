@@ -29,4 +29,17 @@
 #define LIMIT_STATE_NAME 64	    /* bytes of a section's or field's name */
 #define LIMIT_DEVICES 64	    /* on one board */
 #define LIMIT_BUS_REGIONS 512	    /* address ranges claimed by devices */
+#define LIMIT_GDB_PACKET KIB(16)    /* bytes of a packet from a debugger */
+#define LIMIT_BREAKPOINTS 256	    /* software breakpoints of a debugger */
+#define LIMIT_DELTA_CACHE MIB(64)   /* bytes that a mover keeps of the pages that it sent */
 #define LIMIT_DESCRIPTORS_SENT 16   /* descriptors in one message between our processes */
+#define LIMIT_SYMBOLS 2097152	    /* of one file; a kernel with all its modules has 200,000 */
+#define LIMIT_SYMBOL_NAME 256	    /* bytes that are kept of a symbol's name with the NUL */
+#define LIMIT_SYMBOL_NAMES MIB(256) /* bytes of all names of one file */
+#define LIMIT_SYMBOL_MAP MIB(256)   /* bytes of a System.map or kallsyms */
+#define LIMIT_PEERS 256		    /* other hosts that this one knows */
+#define LIMIT_PEER_LINE KIB(256)    /* bytes of one JSON line between two daemons */
+#define LIMIT_PEER_HANDLERS 64	    /* connections that a daemon serves at once */
+#define LIMIT_PEER_UNKNOWN                                                                         \
+	32 /* of these from one address that have not proved who they are; a move begins 16 */
+#define LIMIT_PEER_DISKS 256 /* disks, and networks, in this host's own list */

@@ -7,6 +7,8 @@
 #define _must_check_ __attribute__((warn_unused_result))
 #define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
 #define _unused_ __attribute__((unused))
+/* Rarely called: kept out of the way of what is often. */
+#define _cold_ __attribute__((cold, noinline))
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -13,7 +13,7 @@ struct thread_entry {
 	void *ctx;
 };
 
-/* Starts main(arg) on a thread named `name` (cut to 15 bytes) and returns once it has taken the step: 0, or the
- * step's error, the thread ended again. `entry` may be NULL and is not used after the return. */
+/* Starts main(arg) on a thread named `name` (cut to 15 bytes) and returns once it has taken the step, if there is one: 0, or
+ * the step's error, the thread ended again. `entry` may be NULL and is not used after the return. */
 _must_check_ int thread_start(const char *name, const struct thread_entry *entry,
 			      void *(*main)(void *arg), void *arg, pthread_t *ret_thread);

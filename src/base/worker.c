@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #include "base/fd.h"
 
@@ -83,6 +84,16 @@ static void park_if_asked(struct worker *worker)
 
 		pause->unpark(pause);
 	}
+}
+
+void worker_hold(struct worker *worker, bool (*held)(void *ctx), void *ctx)
+{
+	const struct timespec nap = { .tv_nsec = NSEC_PER_MSEC };
+
+	do {
+		park_if_asked(worker);
+		nanosleep(&nap, NULL);
+	} while (held(ctx) && !__atomic_load_n(&worker->ending, __ATOMIC_ACQUIRE));
 }
 
 static void *worker_main(void *arg)

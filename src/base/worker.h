@@ -26,6 +26,10 @@ _must_check_ int worker_start(struct worker *worker, const struct thread_entry *
  * the worker's own thread) it runs at once. Not from a holder of the barrier: the worker is parked. */
 void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
 
+/* From a callback on the worker's own thread: waits, looking at `held` each millisecond, and obeys the barrier meanwhile.
+ * What the callback was doing is then half done. */
+void worker_hold(struct worker *worker, bool (*held)(void *ctx), void *ctx);
+
 /*
  * Writers of guest memory that work for the worker outside its thread (the kernel's vhost) stand still with
  * it: `park` stops them before the worker parks at the barrier, `unpark` lets them go on afterwards. Embedded

@@ -60,11 +60,18 @@ struct block_ops {
 	int (*queue_open)(struct block *block, struct loop *loop, unsigned int depth,
 			  struct block_queue **ret_queue);
 	void (*destroy)(struct block *block);
+	/* See block_own. NULL: nobody else can have it. */
+	int (*own)(struct block *block, bool own, struct error *err);
 };
+
+struct block_log;
 
 struct block {
 	const struct block_ops *ops;
 	struct block_geometry geometry;
+	/* Of the uppermost: what its user writes is marked there (block/log.h). NULL: nobody wants to know. Borrowed; changed while
+	 * the user's threads are parked. */
+	struct block_log *log;
 };
 
 struct block_queue_ops {
@@ -127,6 +134,15 @@ static inline void block_queue_close(struct block_queue *queue)
 {
 	if (queue)
 		queue->ops->close(queue);
+}
+
+/*
+ * Takes the disk for this VM (what keeps others from it, and forgets what this host may have cached of it), or lets it go while
+ * the queues stay open; nothing is submitted meanwhile. -EBUSY: another has it. Taking what one has is fine.
+ */
+_must_check_ static inline int block_own(struct block *block, bool own, struct error *err)
+{
+	return block->ops->own ? block->ops->own(block, own, err) : 0;
 }
 
 /* Frees the block and, for a filter, everything below it. All queues are closed before. */

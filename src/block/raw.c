@@ -30,14 +30,24 @@ static void raw_destroy(struct block *block)
 	if (raw->zeros)
 		munmap((void *)raw->zeros, RAW_ZEROS);
 	fd_close(raw->fd);
+	free(raw->path);
 	free(raw);
 }
 
-static const struct block_ops raw_ops = { .queue_open = raw_queue_open, .destroy = raw_destroy };
+static const struct block_ops raw_ops = {
+	.queue_open = raw_queue_open,
+	.destroy = raw_destroy,
+	.own = raw_own,
+};
 
 bool raw_is_direct(const struct block *block)
 {
 	return container_of(block, struct raw, block)->direct;
+}
+
+int raw_fd(const struct block *block)
+{
+	return container_of(block, struct raw, block)->fd;
 }
 
 static void raw_freep(struct raw **raw)
@@ -249,9 +259,13 @@ static int raw_prepare(struct raw *raw, const struct raw_options *options, struc
 	r = set_mode(raw, options, err);
 	if (r < 0)
 		return r;
-	r = raw_lock(raw->fd, options->path, options->readonly, err);
+	if (!options->elsewhere)
+		r = raw_lock(raw->fd, options->path, options->readonly, err);
 	if (r < 0)
 		return r;
+	raw->path = strdup(options->path);
+	if (!raw->path)
+		return -ENOMEM;
 	r = read_geometry(raw, options, err);
 	if (r < 0)
 		return r;

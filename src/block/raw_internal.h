@@ -14,6 +14,7 @@
 struct raw {
 	struct block block;
 	int fd;
+	char *path; /* for messages; owned */
 	bool is_device;
 	bool direct;
 	const void *zeros; /* RAW_ZEROS bytes */
@@ -26,5 +27,7 @@ _must_check_ int raw_queue_open(struct block *block, struct loop *loop, unsigned
 
 /* Locks `fd` as raw_open promises; -EBUSY with the holder named. */
 _must_check_ int raw_lock(int fd, const char *path, bool readonly, struct error *err);
+/* block_own's part: makes no call but on `raw->fd`, for it is used inside the sandbox. */
+_must_check_ int raw_own(struct block *block, bool own, struct error *err);
 /* Fills `err` for a disk that another process has locked or opened exclusively; -EBUSY. */
 int raw_busy(int fd, const char *path, bool readonly, struct error *err);

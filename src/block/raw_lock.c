@@ -122,15 +122,32 @@ int raw_busy(int fd, const char *path, bool readonly, struct error *err)
 				  : "; stop that first, or give readonly=on to every user of it");
 }
 
+int raw_own(struct block *block, bool own, struct error *err)
+{
+	struct raw *raw = container_of(block, struct raw, block);
+	int r = fd_lock(raw->fd, !own ? F_UNLCK : block->geometry.readonly ? F_RDLCK : F_WRLCK);
+
+	if (r < 0)
+		return error_set(err, r, EXIT_STATUS_BUSY,
+				 "disk %s: cannot be taken over: %s; see who has it on the hosts "
+				 "that share it",
+				 raw->path, r == -EBUSY ? "another has it" : strerror(-r));
+	/* What this host read before is of a time when another wrote. Where nothing is cached this does nothing. */
+	if (own)
+		(void)posix_fadvise(raw->fd, 0, 0, POSIX_FADV_DONTNEED);
+	return 0;
+}
+
 int raw_lock(int fd, const char *path, bool readonly, struct error *err)
 {
-	struct flock lock = { .l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	int r = fd_lock(fd, readonly ? F_RDLCK : F_WRLCK);
 
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
+	if (r == -EBUSY)
 		return raw_busy(fd, path, readonly, err);
-	return error_set(err, -errno, EXIT_STATUS_RESOURCE,
-			 "disk %s: cannot be locked: %s; a file system with locks is needed", path,
-			 strerror(errno));
+	if (r < 0)
+		return error_set(
+			err, r, EXIT_STATUS_RESOURCE,
+			"disk %s: cannot be locked: %s; a file system with locks is needed", path,
+			strerror(-r));
+	return 0;
 }

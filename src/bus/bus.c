@@ -187,11 +187,6 @@ int bus_move(struct bus *bus, struct bus_region *region, uint64_t base)
 	return r;
 }
 
-static uint64_t all_ones(unsigned int size)
-{
-	return UINT64_MAX >> (64 - 8 * size);
-}
-
 /* Calls the device. An access that begins in the region but leaves it is nobody's. */
 static void deliver(struct bus_access *access)
 {
@@ -204,7 +199,8 @@ static void deliver(struct bus_access *access)
 	}
 	offset = region ? access->address - LOAD(region->base) : 0;
 	if (!region || !range_fits(offset, access->size, region->len)) {
-		access->data = all_ones(access->size);
+		if (!access->write)
+			access->data = bus_all_ones(access->size);
 		return;
 	}
 	if (region->lock)
@@ -213,7 +209,7 @@ static void deliver(struct bus_access *access)
 		region->ops->write(region->ctx, offset, access->size, access->data);
 	else
 		access->data = region->ops->read(region->ctx, offset, access->size) &
-			       all_ones(access->size);
+			       bus_all_ones(access->size);
 	if (region->lock)
 		pthread_mutex_unlock(region->lock);
 }

@@ -39,6 +39,12 @@ struct bus_access {
 };
 #define BUS_NO_VCPU UINT32_MAX
 
+/* What a read of `size` bytes (1, 2, 4, 8) gives where nothing answers. */
+static inline uint64_t bus_all_ones(unsigned int size)
+{
+	return UINT64_MAX >> (64 - 8 * size);
+}
+
 /* A device's handlers. `offset` is relative to the region's base, offset + size never leaves the region.
  * Called on vCPU threads with the region's lock held. Reads give all ones where nothing answers. */
 struct bus_ops {

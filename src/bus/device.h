@@ -22,6 +22,7 @@
 #include "state/state.h"
 
 struct device;
+struct request_tap;
 
 struct device_ops {
 	/* Threads begin to work. The board's caller; before the first guest instruction. */
@@ -32,11 +33,21 @@ struct device_ops {
 	void (*reset)(struct device *device);
 	/* Any thread: a reset has begun and I/O of the old life is still in flight. NULL: never. */
 	bool (*resetting)(struct device *device);
+	/* Control thread. `on`: takes no new requests from the guest, and finishes, durably, those that it has; the barrier must not be
+	 * held, or they cannot. Off: goes on. NULL: there are none that outlast the barrier. */
+	void (*drain)(struct device *device, bool on);
+	/* Control thread, after drain: 1 when it is so, 0 not yet, negative errno when something cannot be made durable. */
+	int (*drained)(struct device *device);
+	/* Control thread: what it shares with other hosts is let go, or taken (block_own). NULL: nothing. */
+	int (*own)(struct device *device, bool own, struct error *err);
 	/* Inside the barrier, before `state` is read: brings it up to date (counters derived from a clock,
 	 * requests in flight). NULL: it always is. */
 	void (*before_save)(struct device *device);
-	/* Inside the barrier, after `state` was replaced by loaded, checked content: puts it to work
-	 * (re-arms timers, re-raises lines, issues requests in flight again). */
+	/* Inside the barrier: may this decoded, checked content of `state` be taken here? Against what this host and
+	 * configuration have; changes nothing, as it may be a rehearsal. NULL: what the table says is enough. */
+	int (*judge)(struct device *device, const void *loaded, struct error *err);
+	/* Inside the barrier, after `state` was replaced by loaded, checked content: puts it to work (re-arms timers,
+	 * re-raises lines, issues requests in flight again). Clocks go on as if stopped_ns had passed since the save. */
 	int (*after_load)(struct device *device, struct error *err);
 	void (*destroy)(struct device *device);
 };
@@ -49,6 +60,11 @@ struct device {
 	const struct state_table *table; /* NULL: nothing to save */
 	void *state;			 /* the struct that `table` describes; inside the device */
 	bool touched; /* atomic: the guest or the host changed it since the last save (epochs) */
+	/* Set before after_load: how long the machine stood still since the save. */
+	uint64_t stopped_ns;
+	/* Changed inside the barrier. */
+	struct request_tap *requests; /* bus/request.h; NULL: nobody looks */
+	bool see_all; /* who looks wants to see all of them: none is left to the kernel */
 };
 
 void device_init(struct device *device, const struct device_ops *ops, const char *name,

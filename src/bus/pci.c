@@ -217,24 +217,31 @@ void pci_function_reset(struct pci_function *function)
 	pci_bars_update(function);
 }
 
-int pci_function_loaded(struct pci_function *function, struct error *err)
+int pci_function_judge(const struct pci_function *function, const struct pci_state *loaded,
+		       struct error *err)
 {
-	const uint8_t *config = function->state->config;
-
 	for (unsigned int i = 0; i < PCI_CONFIG_SIZE; i++)
-		if ((config[i] ^ function->power_on[i]) & ~function->writable[i])
+		if ((loaded->config[i] ^ function->power_on[i]) & ~function->writable[i])
 			return error_set(err, -EINVAL, EXIT_STATUS_FAILED,
 					 "state of %s: PCI register 0x%x differs from this "
 					 "device's; make the VM with the same configuration",
 					 function->device->name, i);
-	if (function->state->n_msix != pci_msix_vectors(function))
+	if (loaded->n_msix != pci_msix_vectors(function))
 		return error_set(err, -EINVAL, EXIT_STATUS_FAILED,
 				 "state of %s: %u MSI-X vectors, but this device has %u; make the "
 				 "VM with the same configuration",
-				 function->device->name, function->state->n_msix,
+				 function->device->name, loaded->n_msix,
 				 pci_msix_vectors(function));
-	pci_bars_update(function);
 	return 0;
+}
+
+int pci_function_loaded(struct pci_function *function, struct error *err)
+{
+	int r = pci_function_judge(function, function->state, err);
+
+	if (r == 0)
+		pci_bars_update(function);
+	return r;
 }
 
 static const struct state_field msix_entry_fields[] = {

@@ -115,5 +115,8 @@ void pci_unplug(struct pci_function *function);
 
 /* Back to power-on: command register, BAR addresses as placed at plug, MSI-X masked. device.lock held. */
 void pci_function_reset(struct pci_function *function);
-/* After `state` was loaded: maps BARs where the loaded registers say. -EINVAL when they cannot be there. */
+/* Whether `loaded` can be this function's registers: -EINVAL when read-only ones differ. Changes nothing. */
+_must_check_ int pci_function_judge(const struct pci_function *function,
+				    const struct pci_state *loaded, struct error *err);
+/* After `state` was loaded: judges it, maps BARs where the loaded registers say. -EINVAL when they cannot be there. */
 _must_check_ int pci_function_loaded(struct pci_function *function, struct error *err);

@@ -126,6 +126,14 @@ static void host_reset(struct device *device)
 	pci_function_reset(&host->bridge);
 }
 
+static int host_judge(struct device *device, const void *loaded, struct error *err)
+{
+	struct pci_host *host = container_of(device, struct pci_host, device);
+	const struct pci_host_state *state = loaded;
+
+	return pci_function_judge(&host->bridge, &state->pci, err);
+}
+
 static int host_after_load(struct device *device, struct error *err)
 {
 	struct pci_host *host = container_of(device, struct pci_host, device);
@@ -147,6 +155,7 @@ static void host_destroy(struct device *device)
 
 static const struct device_ops host_ops = {
 	.reset = host_reset,
+	.judge = host_judge,
 	.after_load = host_after_load,
 	.destroy = host_destroy,
 };

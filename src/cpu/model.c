@@ -187,6 +187,24 @@ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *supported, ui
 	return 0;
 }
 
+int cpu_model_sibling(const struct kvm_cpuid2 *given, uint32_t index, uint32_t max_count,
+		      struct kvm_cpuid2 **ret)
+{
+	struct kvm_cpuid2 _cleanup_(freep) *cpuid = cpuid_new();
+	int r;
+
+	if (!cpuid)
+		return -ENOMEM;
+	if (given->nent > CPUID_ENTRIES_MAX)
+		return -E2BIG;
+	cpuid->nent = given->nent;
+	memcpy(cpuid->entries, given->entries, given->nent * sizeof(given->entries[0]));
+	r = topology_apply(cpuid, index, max_count);
+	if (r == 0)
+		*ret = TAKE_PTR(cpuid);
+	return r;
+}
+
 static int set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msr_entry *entries, size_t count)
 {
 	struct {

@@ -29,6 +29,10 @@ _must_check_ int cpu_model_cpuid(enum cpu_model model, const struct kvm_cpuid2 *
 				 uint32_t index, uint32_t max_count, struct kvm_cpuid2 **ret,
 				 struct error *err);
 
+/* The CPUID of another vCPU of the same VM: `given` (any vCPU's) with the topology of `index`. */
+_must_check_ int cpu_model_sibling(const struct kvm_cpuid2 *given, uint32_t index,
+				   uint32_t max_count, struct kvm_cpuid2 **ret);
+
 #define CPU_LACKS_MAX 128
 
 /* What a host lacks for a model: how many, and the names of the first `max` (static strings). 0: it can run it. */

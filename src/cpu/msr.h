@@ -15,7 +15,7 @@ _must_check_ int msr_layout(const struct kvm_msr_list *list, struct kvm_vcpu *vc
 
 _must_check_ int msr_get_all(const struct vcpu_layout *layout, struct kvm_vcpu *vcpu,
 			     struct vcpu_state *state);
-/* An MSR that KVM refuses to write counts as loaded when it has the value already. */
+/* An MSR that KVM refuses to write counts as loaded when it has the value already, or is 0 and not there. */
 _must_check_ int msr_set_all(struct kvm_vcpu *vcpu, const struct vcpu_state *state,
 			     struct error *err);
 

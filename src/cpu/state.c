@@ -4,10 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <x86intrin.h>
 
 #include "base/cleanup.h"
+#include "base/endian.h"
 #include "cpu/msr.h"
+#include "cpu/tsc.h"
 
 _Static_assert(sizeof(struct vcpu_lapic) == sizeof(struct kvm_lapic_state), "the same page");
 
@@ -19,11 +20,6 @@ struct transfer {
 	struct error *err; /* loading */
 };
 
-struct vcpu_moment vcpu_moment_now(void)
-{
-	return (struct vcpu_moment){ .host_tsc = __rdtsc() };
-}
-
 int vcpu_layout_init(struct kvm_system *system, struct kvm_vm *vm, struct kvm_vcpu *vcpu,
 		     struct vcpu_layout *ret_layout)
 {
@@ -34,42 +30,23 @@ int vcpu_layout_init(struct kvm_system *system, struct kvm_vm *vm, struct kvm_vc
 	if (xsave_len > VCPU_XSAVE_MAX)
 		return -E2BIG;
 	r = kvm_msr_list(system, &list);
+	if (r == 0)
+		r = kvm_vcpu_get_tsc_khz(vcpu, &ret_layout->tsc_khz);
 	if (r < 0)
 		return r;
+	ret_layout->tsc_scales = kvm_vm_check(vm, KVM_CAP_TSC_CONTROL) > 0;
 	ret_layout->xsave_len = (uint32_t)xsave_len;
 	return msr_layout(list, vcpu, ret_layout);
 }
 
-static bool no_offset(int r)
-{
-	return r == -ENXIO || r == -EINVAL || r == -ENOTTY || r == -EPERM;
-}
-
-/* KVM before 5.16 does not tell the offset: the TSC as it reads now is then the best that there is. */
 static int get_tsc(const struct transfer *t, struct vcpu_state *state)
 {
-	int r;
-
-	r = kvm_vcpu_get_tsc_khz(t->vcpu, &state->tsc_khz);
-	if (r < 0)
-		return r;
-	r = kvm_vcpu_get_tsc_offset(t->vcpu, &state->tsc_offset);
-	if (r == 0) {
-		state->tsc = t->moment->host_tsc + state->tsc_offset;
-		return 0;
-	}
-	return no_offset(r) ? msr_get(t->vcpu, MSR_IA32_TSC, &state->tsc) : r;
+	return tsc_get(t->moment, t->vcpu, state);
 }
 
 static int set_tsc(const struct transfer *t, const struct vcpu_state *state)
 {
-	uint64_t passed =
-		(uint64_t)((unsigned __int128)t->moment->stopped_ns * state->tsc_khz / 1000000);
-	uint64_t now = state->tsc + passed;
-	int r;
-
-	r = kvm_vcpu_set_tsc_offset(t->vcpu, now - t->moment->host_tsc);
-	return no_offset(r) ? msr_set(t->vcpu, MSR_IA32_TSC, now) : r;
+	return tsc_set(t->moment, t->vcpu, state);
 }
 
 static int get_deadline(const struct transfer *t, struct vcpu_state *state)
@@ -127,11 +104,37 @@ static int get_lapic(const struct transfer *t, struct vcpu_state *state)
 	return r;
 }
 
+/* The LAPIC's timer (Intel SDM 3A, 10.5.4). KVM's bus has a cycle of 1 ns. */
+#define LAPIC_LVT_TIMER 0x320
+#define LAPIC_TIMER_MODE 0x60000 /* one-shot 0, periodic 1, TSC deadline 2 */
+#define LAPIC_TIMER_DEADLINE 0x40000
+#define LAPIC_DIVIDE 0x3e0
+
+static unsigned int lapic_divider_shift(const struct vcpu_lapic *lapic)
+{
+	uint64_t divide = le_load(lapic->high + (LAPIC_DIVIDE - 0x394), 4);
+
+	return ((unsigned int)((divide & 3) | (divide & 8) >> 1) + 1) & 7;
+}
+
+/* 0 would mean that it rests: one that ended during the stop ends at once. */
+static uint32_t lapic_count_after(const struct vcpu_lapic *lapic, uint64_t stopped_ns)
+{
+	uint64_t mode = le_load(lapic->low + LAPIC_LVT_TIMER, 4) & LAPIC_TIMER_MODE;
+	uint64_t passed = stopped_ns >> lapic_divider_shift(lapic);
+
+	if (mode == LAPIC_TIMER_DEADLINE || lapic->timer_count == 0)
+		return lapic->timer_count;
+	return lapic->timer_count > passed ? lapic->timer_count - (uint32_t)passed : 1;
+}
+
 static int set_lapic(const struct transfer *t, const struct vcpu_state *state)
 {
+	struct vcpu_lapic on = state->lapic;
 	struct kvm_lapic_state lapic;
 
-	memcpy(&lapic, &state->lapic, sizeof(lapic));
+	on.timer_count = lapic_count_after(&state->lapic, t->moment->stopped_ns);
+	memcpy(&lapic, &on, sizeof(lapic));
 	return kvm_vcpu_set_lapic(t->vcpu, &lapic);
 }
 
@@ -213,27 +216,6 @@ int vcpu_state_get(const struct vcpu_layout *layout, struct kvm_vcpu *vcpu,
 	return 0;
 }
 
-static int check_tsc_khz(struct kvm_vcpu *vcpu, const struct vcpu_state *state, struct error *err)
-{
-	uint32_t here = 0;
-	uint64_t apart;
-	int r;
-
-	r = kvm_vcpu_get_tsc_khz(vcpu, &here);
-	if (r < 0)
-		return error_set(err, r, EXIT_STATUS_HOST,
-				 "state of a vCPU: KVM does not tell its TSC's "
-				 "frequency");
-	apart = here > state->tsc_khz ? here - state->tsc_khz : state->tsc_khz - here;
-	if (apart * 1000000 <= (uint64_t)here * VCPU_TSC_TOLERANCE_PPM)
-		return 0;
-	return error_set(
-		err, -EINVAL, EXIT_STATUS_HOST,
-		"state of a vCPU: its TSC runs at %u kHz and this host's at %u kHz, more than %u ppm "
-		"apart; load it on a host whose TSC is as fast",
-		state->tsc_khz, here, VCPU_TSC_TOLERANCE_PPM);
-}
-
 static bool layout_has(const struct vcpu_layout *layout, uint32_t index)
 {
 	uint32_t low = 0, high = layout->n_msrs;
@@ -251,17 +233,27 @@ static bool layout_has(const struct vcpu_layout *layout, uint32_t index)
 	return false;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (bytes[i])
+			return false;
+	return true;
+}
+
+/* What this host lacks and the guest never used is no loss. */
 static int check_layout(const struct vcpu_layout *layout, const struct vcpu_state *state,
 			struct error *err)
 {
-	if (state->xsave_len > layout->xsave_len)
+	if (state->xsave_len > layout->xsave_len &&
+	    !is_zero(state->xsave + layout->xsave_len, state->xsave_len - layout->xsave_len))
 		return error_set(
 			err, -EINVAL, EXIT_STATUS_HOST,
 			"state of a vCPU: %u bytes of extended registers, and this host's KVM takes "
 			"%u; use the same CPU model on a host that has them",
 			state->xsave_len, layout->xsave_len);
 	for (uint32_t i = 0; i < state->n_msrs; i++)
-		if (!layout_has(layout, state->msrs[i].index))
+		if (state->msrs[i].value && !layout_has(layout, state->msrs[i].index))
 			return error_set(
 				err, -EINVAL, EXIT_STATUS_HOST,
 				"state of a vCPU: MSR %#x is none that this host's KVM keeps; use the "
@@ -295,9 +287,9 @@ int vcpu_state_set(const struct vcpu_layout *layout, struct kvm_vcpu *vcpu,
 	};
 	int r;
 
-	r = check_tsc_khz(vcpu, state, err);
+	r = check_layout(layout, state, err);
 	if (r == 0)
-		r = check_layout(layout, state, err);
+		r = vcpu_tsc_adopt(layout, vcpu, state->tsc_khz, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {

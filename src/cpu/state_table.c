@@ -125,7 +125,7 @@ TABLE(kvm_vcpu_events, events_table, events_fields);
 #define STRUCT vcpu_state
 static const struct state_field vcpu_fields[] = {
 	STATE_FIELD_KIND(struct vcpu_state, tsc_khz, STATE_U32,
-			 STATE_LOCAL), /* judged by vcpu_state_set */
+			 STATE_LOCAL), /* judged by vcpu_tsc_adopt */
 	/* Rule: what it read at the snapshot, plus the measured time of the stop. */
 	STATE_FIELD_KIND(struct vcpu_state, tsc, STATE_U64, STATE_CLOCK),
 	STATE_FIELD_KIND(struct vcpu_state, tsc_offset, STATE_U64, STATE_LOCAL),

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 /* The signal that interrupts KVM_RUN. Its handler does nothing: immediate_exit closes the race between the
  * test of a flag and the entry. */
 #define KICK_SIGNAL SIGUSR1
@@ -23,10 +25,14 @@ struct vcpu {
 	int pic_vector;	  /* acknowledged and given to KVM last; -1: surely taken by the guest */
 	pthread_mutex_t lock; /* guards the next two and `parked`'s changes; leaf */
 	pthread_t self;	      /* the same thread, set by itself before it may be kicked */
+	bool joined;	      /* a member of the barrier */
 	bool kickable; /* `self` lives: a signal to a thread that was joined is not allowed */
 	pthread_cond_t unparked;
-	bool parked;	/* atomic */
-	uint64_t exits; /* atomic: written by the vCPU's thread, read by any */
+	uint32_t parked;      /* atomic: enum vcpu_parker */
+	bool stood;	      /* atomic: the guest's clock is to be told */
+	uint64_t sleep_until; /* atomic: ns of clock_host; 0: awake */
+	bool held;	      /* atomic: in the middle of an access */
+	uint64_t exits;	      /* atomic: written by the vCPU's thread, read by any */
 	struct quiesce_member member;
 };
 
@@ -59,9 +65,23 @@ void vcpu_set_pic(struct vcpu *vcpu, bool asserted)
 		vcpu_kick(vcpu);
 }
 
-void vcpu_park(struct vcpu *vcpu, bool park)
+void vcpu_park(struct vcpu *vcpu, enum vcpu_parker who, bool park)
 {
-	__atomic_store_n(&vcpu->parked, park, __ATOMIC_SEQ_CST);
+	if (park)
+		__atomic_fetch_or(&vcpu->parked, who, __ATOMIC_SEQ_CST);
+	else
+		__atomic_fetch_and(&vcpu->parked, ~(uint32_t)who, __ATOMIC_SEQ_CST);
+	vcpu_kick(vcpu);
+}
+
+void vcpu_tell_stood(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->stood, true, __ATOMIC_SEQ_CST);
+}
+
+void vcpu_sleep(struct vcpu *vcpu, uint64_t until_ns)
+{
+	__atomic_store_n(&vcpu->sleep_until, until_ns, __ATOMIC_SEQ_CST);
 	vcpu_kick(vcpu);
 }
 
@@ -111,6 +131,17 @@ void vcpu_free(struct vcpu *vcpu)
 	pthread_cond_destroy(&vcpu->unparked);
 	pthread_mutex_destroy(&vcpu->lock);
 	free(vcpu);
+}
+
+int vcpu_clock(struct vcpu *vcpu, clockid_t *ret_clock)
+{
+	int r = -ESRCH;
+
+	pthread_mutex_lock(&vcpu->lock);
+	if (vcpu->kickable)
+		r = -pthread_getcpuclockid(vcpu->self, ret_clock);
+	pthread_mutex_unlock(&vcpu->lock);
+	return r;
 }
 
 struct kvm_vcpu *vcpu_kvm(struct vcpu *vcpu)
@@ -204,7 +235,7 @@ static void fail(struct vcpu *vcpu, int code, const char *what)
  * where nothing is): the vCPU parks itself until the reset lets it go on. */
 static void end(struct vcpu *vcpu, enum vcpu_end how)
 {
-	vcpu_park(vcpu, true);
+	vcpu_park(vcpu, PARKED_BY_VM, true);
 	vcpu->host.ended(vcpu->host.ctx, vcpu->index, how);
 }
 
@@ -236,6 +267,10 @@ static void handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_SYSTEM_EVENT:
 		end(vcpu, run->system_event.type == KVM_SYSTEM_EVENT_RESET ? VCPU_END_RESET
 									   : VCPU_END_POWER_OFF);
+		break;
+	case KVM_EXIT_DEBUG:
+		if (vcpu->host.debug(vcpu->host.ctx, vcpu, &run->debug.arch))
+			vcpu_park(vcpu, PARKED_BY_DEBUGGER, true);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		fail(vcpu, -EINVAL, "KVM could not enter the guest (hardware entry failure)");
@@ -290,20 +325,67 @@ static bool stopping(const struct vcpu *vcpu)
 	return __atomic_load_n(&vcpu->ending, __ATOMIC_ACQUIRE);
 }
 
-/* Parked: waits outside KVM_RUN, but still as a member that the barrier can stop. */
+/* When to wake, 0: now or never slept. What is over is forgotten, if it is still that. */
+static uint64_t sleeps_until(struct vcpu *vcpu)
+{
+	uint64_t until = __atomic_load_n(&vcpu->sleep_until, __ATOMIC_SEQ_CST);
+
+	if (!until || clock_now(&clock_host) < until)
+		return until;
+	__atomic_compare_exchange_n(&vcpu->sleep_until, &until, 0, false, __ATOMIC_SEQ_CST,
+				    __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static void wait_unparked_until(struct vcpu *vcpu, uint64_t until_ns)
+{
+	const struct timespec until = {
+		.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
+		.tv_nsec = (long)(until_ns % NSEC_PER_SEC),
+	};
+
+	(void)pthread_cond_clockwait(&vcpu->unparked, &vcpu->lock, CLOCK_MONOTONIC, &until);
+}
+
+/* Parked or asleep: waits outside KVM_RUN, but still as a member that the barrier can stop. */
 static void wait_parked(struct vcpu *vcpu)
 {
 	pthread_mutex_lock(&vcpu->lock);
-	while (__atomic_load_n(&vcpu->parked, __ATOMIC_SEQ_CST) && !stopping(vcpu) &&
-	       !quiesce_requested(vcpu->host.quiesce))
-		pthread_cond_wait(&vcpu->unparked, &vcpu->lock);
+	while (!stopping(vcpu) && !quiesce_requested(vcpu->host.quiesce)) {
+		uint64_t until = sleeps_until(vcpu);
+
+		if (__atomic_load_n(&vcpu->parked, __ATOMIC_SEQ_CST))
+			pthread_cond_wait(&vcpu->unparked, &vcpu->lock);
+		else if (until)
+			wait_unparked_until(vcpu, until);
+		else
+			break;
+	}
 	pthread_mutex_unlock(&vcpu->lock);
 }
 
-static bool wanted(const struct vcpu *vcpu)
+void vcpu_hold(struct vcpu *vcpu, bool (*held)(void *ctx), void *ctx)
+{
+	__atomic_store_n(&vcpu->held, true, __ATOMIC_SEQ_CST);
+	for (bool more = true; more; more = held(ctx) && !stopping(vcpu)) {
+		quiesce_point(vcpu->host.quiesce, &vcpu->member);
+		pthread_mutex_lock(&vcpu->lock);
+		while (held(ctx) && !stopping(vcpu) && !quiesce_requested(vcpu->host.quiesce))
+			pthread_cond_wait(&vcpu->unparked, &vcpu->lock);
+		pthread_mutex_unlock(&vcpu->lock);
+	}
+	__atomic_store_n(&vcpu->held, false, __ATOMIC_SEQ_CST);
+}
+
+bool vcpu_is_held(const struct vcpu *vcpu)
+{
+	return __atomic_load_n(&vcpu->held, __ATOMIC_SEQ_CST);
+}
+
+static bool wanted(struct vcpu *vcpu)
 {
 	return quiesce_requested(vcpu->host.quiesce) || stopping(vcpu) ||
-	       __atomic_load_n(&vcpu->parked, __ATOMIC_SEQ_CST);
+	       __atomic_load_n(&vcpu->parked, __ATOMIC_SEQ_CST) || sleeps_until(vcpu);
 }
 
 /* Kicked. The flag is cleared first and the reasons are looked at after, so that a kick from now on is seen
@@ -317,6 +399,8 @@ static void take_kick(struct vcpu *vcpu)
 		quiesce_point(vcpu->host.quiesce, &vcpu->member);
 		wait_parked(vcpu);
 	}
+	if (__atomic_exchange_n(&vcpu->stood, false, __ATOMIC_SEQ_CST))
+		(void)!kvm_vcpu_kvmclock_ctrl(vcpu->kvm);
 }
 
 static void run_loop(struct vcpu *vcpu)
@@ -349,12 +433,29 @@ static void set_kickable(struct vcpu *vcpu, bool kickable)
 	pthread_mutex_unlock(&vcpu->lock);
 }
 
+void vcpu_wait_joined(struct vcpu *vcpu)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	while (!vcpu->joined)
+		pthread_cond_wait(&vcpu->unparked, &vcpu->lock);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
+static void tell_joined(struct vcpu *vcpu)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	vcpu->joined = true;
+	pthread_cond_broadcast(&vcpu->unparked);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
 
 	set_kickable(vcpu, true);
 	quiesce_join(vcpu->host.quiesce, &vcpu->member);
+	tell_joined(vcpu);
 	/* One that came before the thread could be signalled, or a park from the start. */
 	take_kick(vcpu);
 	run_loop(vcpu);

@@ -38,35 +38,17 @@ static const struct state_table generation_table = {
 	.n_fields = ARRAY_SIZE(generation_fields),
 };
 
-/* The guest does not run yet: nobody sees a half-written value. */
-static int publish(struct generation *generation, struct error *err)
+int generation_publish(struct device *device, struct error *err)
 {
-	int r;
+	const struct generation *generation = container_of(device, struct generation, device);
+	int r = memory_write(generation->memory, gpa(generation->state.at), generation->state.id,
+			     ID_SIZE);
 
-	r = memory_write(generation->memory, gpa(generation->state.at), generation->state.id,
-			 ID_SIZE);
 	if (r < 0)
 		return error_set(err, r, EXIT_STATUS_FAILED,
 				 "generation: its 16 bytes at guest address 0x%llx are not RAM",
 				 (unsigned long long)generation->state.at);
-	device_touch(&generation->device);
 	return 0;
-}
-
-static int start(struct device *device, const struct thread_entry *enter, struct error *err)
-{
-	return publish(container_of(device, struct generation, device), err);
-}
-
-static int after_load(struct device *device, struct error *err)
-{
-	return publish(container_of(device, struct generation, device), err);
-}
-
-/* The guest's memory was made anew. */
-static void reset(struct device *device)
-{
-	(void)!publish(container_of(device, struct generation, device), NULL);
 }
 
 static void destroy(struct device *device)
@@ -75,10 +57,8 @@ static void destroy(struct device *device)
 	free(container_of(device, struct generation, device));
 }
 
+/* Nothing that the control thread calls writes the bytes: they are guest RAM. */
 static const struct device_ops generation_ops = {
-	.start = start,
-	.reset = reset,
-	.after_load = after_load,
 	.destroy = destroy,
 };
 
@@ -87,7 +67,8 @@ int generation_renew(struct device *device, const uint8_t id[16], struct error *
 	struct generation *generation = container_of(device, struct generation, device);
 
 	memcpy(generation->state.id, id, ID_SIZE);
-	return publish(generation, err);
+	device_touch(device);
+	return generation_publish(device, err);
 }
 
 int generation_new(struct memory *memory, gpa_t at, const uint8_t id[16],

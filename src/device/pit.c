@@ -31,7 +31,8 @@
 /* Two interrupts are never closer than this: ticks that come faster, or while we slept, are one. */
 #define SHORTEST_NS (100 * NSEC_PER_USEC)
 
-/* quiet_ns is CLOCK: time since the last interrupt as of the save, at most SHORTEST_NS. */
+/* quiet_ns is CLOCK: time since the last interrupt as of the save, at most SHORTEST_NS. Interrupts that were due while the
+ * machine stood still are one. */
 struct pit_state {
 	struct pit_counter counters[COUNTERS];
 	uint8_t speaker; /* port 0x61's writable bits */
@@ -246,11 +247,11 @@ static void before_save(struct device *device)
 static int after_load(struct device *device, struct error *err)
 {
 	struct pit *pit = container_of(device, struct pit, device);
-	uint64_t now = clock_now(pit->clock);
+	uint64_t now = clock_now(pit->clock), saved_at = now - device->stopped_ns;
 
 	for (unsigned int i = 0; i < COUNTERS; i++)
-		pit_counter_loaded(&pit->state.counters[i], now);
-	pit->told = now - pit->state.quiet_ns;
+		pit_counter_loaded(&pit->state.counters[i], saved_at);
+	pit->told = saved_at - pit->state.quiet_ns;
 	output_forget(&pit->irq);
 	/* What is owed is told by the control loop, when all the machine is loaded. */
 	device_timer_set(&pit->timer, now);

@@ -20,7 +20,7 @@
 
 /*
  * elapsed_ns is CLOCK: nanoseconds of counting as of the save; the loader's counter goes on from there on its own
- * clock. (While the gate holds the counter it stands still.) So are edges and edge_owed, which say what has been
+ * clock, the time of the stop counted. (While the gate holds the counter it stands still.) So are edges and edge_owed, which say what has been
  * told of the output by then.
  */
 struct pit_counter {
@@ -73,6 +73,6 @@ bool pit_counter_output(struct pit_counter *counter, uint64_t now);
 bool pit_counter_take_edge(struct pit_counter *counter, uint64_t now);
 uint64_t pit_counter_next_edge(struct pit_counter *counter, uint64_t now);
 
-/* Around a save: elapsed_ns from the clock, and back. */
+/* Around a save: elapsed_ns from the clock, and back; `now` of a load is when, on our clock, it was saved. */
 void pit_counter_save(struct pit_counter *counter, uint64_t now);
 void pit_counter_loaded(struct pit_counter *counter, uint64_t now);

@@ -43,7 +43,7 @@
 
 /*
  * timer_ns: nanoseconds since the PM timer was 0, as of the save. CLOCK: the loader goes on from there on
- * its own clock, so the guest sees the timer stand still between stop and start.
+ * its own clock, the time of the stop counted.
  */
 struct power_state {
 	uint16_t status, enable, control;
@@ -354,7 +354,7 @@ static int after_load(struct device *device, struct error *err)
 	struct power *power = container_of(device, struct power, device);
 	uint64_t now = clock_now(power->clock);
 
-	power->timer_start = now - power->state.timer_ns;
+	power->timer_start = now - device->stopped_ns - power->state.timer_ns;
 	output_forget(&power->sci);
 	output_forget(&power->ged);
 	/* The lines are told by the control loop, when all the machine is loaded. */

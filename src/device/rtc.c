@@ -4,57 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "device/output.h"
+#include "device/rtc_internal.h"
 #include "device/timer.h"
 
 #define PORT_INDEX 0x70 /* bit 7 masks the NMI, of which there is none */
 
-#define CMOS_SIZE 128
-
-enum {
-	REG_SECONDS,
-	REG_SECONDS_ALARM,
-	REG_MINUTES,
-	REG_MINUTES_ALARM,
-	REG_HOURS,
-	REG_HOURS_ALARM,
-	REG_WEEKDAY,
-	REG_DAY,
-	REG_MONTH,
-	REG_YEAR,
-	REG_A,
-	REG_B,
-	REG_C,
-	REG_D,
-	REG_CENTURY = 0x32, /* where PCs keep it; FADT's CENTURY says so */
-};
-
-#define A_UPDATING 0x80
-#define A_DIVIDER 0x70
-#define A_DIVIDER_RUNS 0x20
-#define A_DIVIDER_RESET 0x60 /* bits 6 and 5 both set */
-#define A_RATE 0x0f
-#define A_WRITABLE 0x7f
-
-#define B_SET 0x80
-#define B_PERIODIC 0x40
-#define B_ALARM 0x20
-#define B_UPDATE 0x10
-#define B_SQUARE_WAVE 0x08
-#define B_BINARY 0x04
-#define B_24_HOURS 0x02
-#define B_INTERRUPTS (B_PERIODIC | B_ALARM | B_UPDATE)
-
-/* The flags of C stand where their enables stand in B. */
-#define C_REQUEST 0x80
-
-#define D_VALID 0x80
-
-#define ALARM_ANY 0xc0 /* from here on: matches every value */
-
-#define DAY_SECONDS 86400U
 #define OSCILLATOR_HZ 32768ULL
 
 /* Data sheet, "Update cycle": UIP rises 244 us before an update, which takes 1984 us. Here the time changes all at
@@ -63,24 +19,6 @@ enum {
 
 #define SECONDS_LIMIT                                                                              \
 	(1LL << 40) /* either way from 1970: beyond what the year and century can say */
-
-/*
- * The time runs by the loop's clock: second boundaries lie whole seconds from `origin`. What time it is at
- * the last boundary stands in `seconds`; while it is frozen (SET, or the divider is held) it stands in the time
- * registers of `cmos` instead, which are 0 otherwise.
- *
- * CLOCK: seconds, fraction_ns (since the last boundary) and periods are as of the save. The loader's clock goes on
- * from there: the time stands still between stop and start, and no host's wall clock comes in again.
- */
-struct rtc_state {
-	uint8_t index;
-	uint8_t weekday_shift; /* 0..6: guests may call any day the first */
-	uint8_t cmos[CMOS_SIZE];
-	uint64_t seconds; /* since 1970, two's complement */
-	uint64_t fraction_ns;
-	uint32_t
-		periods; /* of the periodic interrupt, since the last boundary, that flag C knows of */
-};
 
 struct rtc {
 	struct device device;
@@ -136,135 +74,6 @@ static bool frozen(const struct rtc_state *s)
 	return (s->cmos[REG_B] & B_SET) || divider_held(s);
 }
 
-static bool is_time(uint8_t reg)
-{
-	switch (reg) {
-	case REG_SECONDS:
-	case REG_MINUTES:
-	case REG_HOURS:
-	case REG_WEEKDAY:
-	case REG_DAY:
-	case REG_MONTH:
-	case REG_YEAR:
-	case REG_CENTURY:
-		return true;
-	default:
-		return false;
-	}
-}
-
-static uint8_t encode(const struct rtc_state *s, unsigned int value)
-{
-	return s->cmos[REG_B] & B_BINARY ? value : value / 10 << 4 | value % 10;
-}
-
-/* Any byte has a value; digits above 9 count what they count. */
-static unsigned int decode(const struct rtc_state *s, uint8_t byte)
-{
-	return s->cmos[REG_B] & B_BINARY ? byte : (byte >> 4) * 10U + (byte & 15);
-}
-
-static uint8_t encode_hour(const struct rtc_state *s, unsigned int hour)
-{
-	if (s->cmos[REG_B] & B_24_HOURS)
-		return encode(s, hour);
-	return encode(s, (hour + 11) % 12 + 1) | (hour >= 12 ? 0x80 : 0);
-}
-
-static unsigned int decode_hour(const struct rtc_state *s, uint8_t byte)
-{
-	if (s->cmos[REG_B] & B_24_HOURS)
-		return decode(s, byte);
-	return decode(s, byte & 0x7f) % 12 + (byte & 0x80 ? 12 : 0);
-}
-
-/* Fills the time registers of `cmos` from the time. */
-static void registers_from_time(struct rtc_state *s)
-{
-	time_t seconds = (time_t)s->seconds;
-	struct tm tm = { 0 };
-	unsigned int year;
-
-	gmtime_r(&seconds, &tm); /* cannot fail within SECONDS_LIMIT */
-	year = (unsigned int)(tm.tm_year + 1900 + 100000) % 100000;
-	s->cmos[REG_SECONDS] = encode(s, tm.tm_sec);
-	s->cmos[REG_MINUTES] = encode(s, tm.tm_min);
-	s->cmos[REG_HOURS] = encode_hour(s, tm.tm_hour);
-	s->cmos[REG_WEEKDAY] = encode(s, (tm.tm_wday + s->weekday_shift) % 7 + 1);
-	s->cmos[REG_DAY] = encode(s, tm.tm_mday);
-	s->cmos[REG_MONTH] = encode(s, tm.tm_mon + 1);
-	s->cmos[REG_YEAR] = encode(s, year % 100);
-	s->cmos[REG_CENTURY] = encode(s, year / 100 % 100);
-}
-
-/* The time from the time registers, which are 0 afterwards. Days and hours that no calendar has (a 31st of
- * February) are those that follow. */
-static void time_from_registers(struct rtc_state *s)
-{
-	struct tm tm = {
-		.tm_sec = decode(s, s->cmos[REG_SECONDS]),
-		.tm_min = decode(s, s->cmos[REG_MINUTES]),
-		.tm_hour = decode_hour(s, s->cmos[REG_HOURS]),
-		.tm_mday = decode(s, s->cmos[REG_DAY]),
-		.tm_mon = (int)decode(s, s->cmos[REG_MONTH]) - 1,
-		.tm_year = (int)(decode(s, s->cmos[REG_CENTURY]) * 100 +
-				 decode(s, s->cmos[REG_YEAR])) -
-			   1900,
-	};
-	unsigned int weekday = (decode(s, s->cmos[REG_WEEKDAY]) + 6) % 7;
-
-	s->seconds = (uint64_t)timegm(&tm);
-	s->weekday_shift = (weekday + 7 - tm.tm_wday) % 7;
-	for (unsigned int reg = 0; reg < CMOS_SIZE; reg++)
-		if (is_time(reg))
-			s->cmos[reg] = 0;
-}
-
-static unsigned int time_of_day(const struct rtc_state *s)
-{
-	int64_t left = (int64_t)s->seconds % DAY_SECONDS;
-
-	return (unsigned int)(left < 0 ? left + DAY_SECONDS : left);
-}
-
-/* One alarm register: matches all values below `count`, one, or none. */
-struct alarm_field {
-	bool any;
-	unsigned int value;
-};
-
-static bool field_matches(const struct alarm_field *field, unsigned int value)
-{
-	return field->any || field->value == value;
-}
-
-/* Seconds until the alarm comes next: 1..86400, or 0 when it never does. */
-static unsigned int alarm_distance(const struct rtc_state *s)
-{
-	struct alarm_field hour = { s->cmos[REG_HOURS_ALARM] >= ALARM_ANY,
-				    decode_hour(s, s->cmos[REG_HOURS_ALARM]) };
-	struct alarm_field minute = { s->cmos[REG_MINUTES_ALARM] >= ALARM_ANY,
-				      decode(s, s->cmos[REG_MINUTES_ALARM]) };
-	struct alarm_field second = { s->cmos[REG_SECONDS_ALARM] >= ALARM_ANY,
-				      decode(s, s->cmos[REG_SECONDS_ALARM]) };
-	unsigned int now = time_of_day(s), at = now + 1;
-
-	if ((!hour.any && hour.value > 23) || (!minute.any && minute.value > 59) ||
-	    (!second.any && second.value > 59))
-		return 0;
-	/* At most 24 steps of hours, 60 of minutes, 60 of seconds. */
-	for (;;) {
-		if (!field_matches(&hour, at / 3600 % 24))
-			at = (at / 3600 + 1) * 3600;
-		else if (!field_matches(&minute, at / 60 % 60))
-			at = (at / 60 + 1) * 60;
-		else if (!field_matches(&second, at % 60))
-			at++;
-		else
-			return at - now;
-	}
-}
-
 /* Length of the periodic interrupt in the oscillator's ticks; 0: off (data sheet, table 5). */
 static uint32_t period_ticks(const struct rtc_state *s)
 {
@@ -286,7 +95,7 @@ static uint32_t periods_in(const struct rtc_state *s, uint64_t ns)
 /* `whole` seconds have passed: the registers follow, unless SET holds them. */
 static void seconds_pass(struct rtc_state *s, uint64_t whole)
 {
-	unsigned int alarm = alarm_distance(s);
+	unsigned int alarm = rtc_alarm_distance(s);
 
 	if (s->cmos[REG_B] & B_SET)
 		return;
@@ -333,8 +142,8 @@ static uint64_t next_due(const struct rtc *rtc)
 		return due;
 	if (enabled & B_UPDATE)
 		due = MIN(due, rtc->origin + NSEC_PER_SEC);
-	if ((enabled & B_ALARM) && alarm_distance(s))
-		due = MIN(due, rtc->origin + alarm_distance(s) * NSEC_PER_SEC);
+	if ((enabled & B_ALARM) && rtc_alarm_distance(s))
+		due = MIN(due, rtc->origin + rtc_alarm_distance(s) * NSEC_PER_SEC);
 	return due;
 }
 
@@ -379,7 +188,7 @@ static uint8_t read_time(const struct rtc_state *s)
 {
 	struct rtc_state now = *s;
 
-	registers_from_time(&now);
+	rtc_registers_from_time(&now);
 	return now.cmos[s->index];
 }
 
@@ -387,7 +196,7 @@ static uint8_t read_register(struct rtc *rtc)
 {
 	struct rtc_state *s = &rtc->state;
 
-	if (is_time(s->index) && !frozen(s))
+	if (rtc_is_time(s->index) && !frozen(s))
 		return read_time(s);
 	switch (s->index) {
 	case REG_A:
@@ -410,10 +219,10 @@ static void freeze_or_thaw(struct rtc *rtc, const struct rtc_state *before)
 	if (!frozen(before) && frozen(s)) {
 		/* in the format that held until now */
 		s->cmos[REG_B] = before->cmos[REG_B];
-		registers_from_time(s);
+		rtc_registers_from_time(s);
 		s->cmos[REG_B] = format;
 	} else if (frozen(before) && !frozen(s)) {
-		time_from_registers(s);
+		rtc_time_from_registers(s);
 	}
 }
 
@@ -445,16 +254,16 @@ static void write_b(struct rtc *rtc, uint8_t value)
 
 static void write_time(struct rtc_state *s, uint8_t value)
 {
-	registers_from_time(s);
+	rtc_registers_from_time(s);
 	s->cmos[s->index] = value;
-	time_from_registers(s);
+	rtc_time_from_registers(s);
 }
 
 static void write_register(struct rtc *rtc, uint8_t value)
 {
 	struct rtc_state *s = &rtc->state;
 
-	if (is_time(s->index) && !frozen(s)) {
+	if (rtc_is_time(s->index) && !frozen(s)) {
 		write_time(s, value);
 		return;
 	}
@@ -530,7 +339,7 @@ static int after_load(struct device *device, struct error *err)
 	struct rtc *rtc = container_of(device, struct rtc, device);
 	uint64_t now = clock_now(rtc->clock);
 
-	rtc->origin = now - rtc->state.fraction_ns;
+	rtc->origin = now - device->stopped_ns - rtc->state.fraction_ns;
 	output_forget(&rtc->irq);
 	/* What the flags say is told by the control loop, when all the machine is loaded. */
 	device_timer_set(&rtc->timer, now);

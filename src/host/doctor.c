@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "host/huge_file.h"
 
 #define HUGE_PAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 /* landlock_create_ruleset(NULL, 0, this) tells the version; the header of Debian 12 has it. */
 #define LANDLOCK_VERSION 1U
 
@@ -163,14 +163,20 @@ static enum doctor_verdict look_huge_pages(struct doctor_finding *finding)
 	return total > 0 ? DOCTOR_GOOD : DOCTOR_LACKS;
 }
 
-static enum doctor_verdict look_shmem(struct doctor_finding *finding)
+static enum doctor_verdict look_thp(struct doctor_finding *finding)
 {
-	char text[128];
+	int fd = huge_file_make("doctor", MIB(2));
+	bool ours = fd >= 0;
+	char text[96];
 
+	fd_close(fd);
 	read_line(SHMEM_ENABLED, text, sizeof(text));
-	found(finding, "shmem_enabled: %s", text[0] ? text : "not in this kernel");
-	return text[0] && !strstr(text, "[never]") && !strstr(text, "[deny]") ? DOCTOR_GOOD
-									      : DOCTOR_LACKS;
+	found(finding, "%s; shmem_enabled: %s",
+	      ours ? "in a file system of a VM's own" : "no file system of a VM's own",
+	      text[0] ? text : "not in this kernel");
+	return ours || (text[0] && !strstr(text, "[never]") && !strstr(text, "[deny]"))
+		       ? DOCTOR_GOOD
+		       : DOCTOR_LACKS;
 }
 
 static enum doctor_verdict look_tun(struct doctor_finding *finding)
@@ -318,10 +324,12 @@ static const struct doctor_check checks[] = {
 	  "modprobe vhost_net; for permission: usermod -aG kvm USER" },
 	{ "huge-pages", look_huge_pages, "no --memory ...,hugepages=on",
 	  "sysctl vm.nr_hugepages=N (2 MiB each)" },
-	{ "shmem", look_shmem,
-	  "no --memory ...,hugepages=thp: guest memory is mapped in pages of 4 KiB",
-	  "echo advise > " SHMEM_ENABLED },
-	{ "userfaultfd", look_userfaultfd, "memory cannot be filled on demand: no post-copy moves",
+	{ "thp", look_thp,
+	  "guest memory is of 4 KiB pages, which makes guests slower, unless --memory ...,hugepages=on",
+	  "sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; "
+	  "or echo advise > " SHMEM_ENABLED },
+	{ "userfaultfd", look_userfaultfd,
+	  "memory cannot be filled on demand: no post-copy moves to here, and a restore loads all memory first",
 	  "give the user /dev/userfaultfd (Linux 6.1), or sysctl vm.unprivileged_userfaultfd=1" },
 	{ "seccomp", look_seccomp, "a VM's process is not confined in its system calls",
 	  "use a kernel with CONFIG_SECCOMP_FILTER" },

@@ -115,18 +115,23 @@ int runtime_open(int *ret_root_fd, struct error *err)
 	return open_root(true, ret_root_fd, err);
 }
 
-static struct flock whole_file(short type)
+int runtime_open_existing(int *ret_root_fd, struct error *err)
 {
-	return (struct flock){ .l_type = type, .l_whence = SEEK_SET };
+	return open_root(false, ret_root_fd, err);
 }
 
-/* Whether another open file holds the lock. Asking takes nothing, so it disturbs no claim. */
-static bool lock_is_held(int dir_fd)
+/* Whether another open file holds the lock: 1, 0, or a negative errno when that cannot be told. Asking takes nothing, so it disturbs
+ * no claim. */
+static int lock_is_held(int dir_fd)
 {
 	_cleanup_(fd_closep) int fd = open_below(dir_fd, LOCK_FILE, O_RDWR, 0);
-	struct flock lock = whole_file(F_WRLCK);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
+		return -errno;
+	return lock.l_type != F_UNLCK;
 }
 
 static bool same_file(int dir, const char *name, int fd)
@@ -138,21 +143,36 @@ static bool same_file(int dir, const char *name, int fd)
 }
 
 /* Everything but the lock and `kept`; a VM's directory holds plain files and sockets only. */
-static void empty_directory(int dir_fd, const char *kept)
+static bool is_kept(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	return (strcmp(name, RUNTIME_LOG) == 0 || strcmp(name, RUNTIME_REQUESTS) == 0) &&
+	       fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+}
+
+/* All but the lock; with `keep`, but what a dead VM has to tell as well. How many files are left. */
+static unsigned int empty_directory(int dir_fd, bool keep)
 {
 	int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
 	struct dirent *entry;
+	unsigned int left = 0;
 
 	if (!dir) {
 		fd_close(copy);
-		return;
+		return 0;
 	}
-	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.' && strcmp(entry->d_name, LOCK_FILE) != 0 &&
-		    strcmp(entry->d_name, kept) != 0)
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || strcmp(entry->d_name, LOCK_FILE) == 0)
+			continue;
+		if (keep && is_kept(dir_fd, entry->d_name))
+			left++;
+		else
 			unlinkat(dir_fd, entry->d_name, 0);
+	}
 	closedir(dir);
+	return left;
 }
 
 /*
@@ -163,7 +183,7 @@ static int try_claim(int root_fd, const char *name, struct runtime_vm *ret_vm)
 {
 	_cleanup_(fd_closep) int dir = -1;
 	_cleanup_(fd_closep) int lock_fd = -1;
-	struct flock lock = whole_file(F_WRLCK);
+	int r;
 
 	if (mkdirat(root_fd, name, 0700) < 0 && errno != EEXIST)
 		return -errno;
@@ -173,11 +193,12 @@ static int try_claim(int root_fd, const char *name, struct runtime_vm *ret_vm)
 	lock_fd = open_below(dir, LOCK_FILE, O_RDWR | O_CREAT, 0600);
 	if (lock_fd < 0)
 		return lock_fd == -ENOENT ? -EAGAIN : lock_fd;
-	if (fcntl(lock_fd, F_OFD_SETLK, &lock) < 0)
-		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+	r = fd_lock(lock_fd, F_WRLCK);
+	if (r < 0)
+		return r;
 	if (!same_file(root_fd, name, dir) || !same_file(dir, LOCK_FILE, lock_fd))
 		return -EAGAIN;
-	empty_directory(dir, "");
+	(void)empty_directory(dir, false);
 	*ret_vm = (struct runtime_vm){
 		.root_fd = -1,
 		.dir_fd = TAKE_FD(dir),
@@ -275,7 +296,7 @@ bool runtime_is_dead(const char *name)
 {
 	_cleanup_(fd_closep) int dir = -1;
 
-	return open_vm(name, &dir) == 0 && !lock_is_held(dir);
+	return open_vm(name, &dir) == 0 && lock_is_held(dir) == 0;
 }
 
 bool runtime_is_taken(const char *name)
@@ -301,7 +322,11 @@ void runtime_release(struct runtime_vm *vm)
 {
 	if (vm->lock_fd < 0)
 		return;
-	empty_directory(vm->dir_fd, "");
+	if (vm->borrowed) {
+		runtime_forget(vm);
+		return;
+	}
+	(void)empty_directory(vm->dir_fd, false);
 	unlinkat(vm->dir_fd, LOCK_FILE, 0);
 	unlinkat(vm->root_fd, vm->name, AT_REMOVEDIR);
 	/* The lock goes last: until then no claim of this name succeeds. */
@@ -310,16 +335,12 @@ void runtime_release(struct runtime_vm *vm)
 
 void runtime_leave(struct runtime_vm *vm)
 {
-	struct stat st;
-
 	if (vm->lock_fd < 0)
 		return;
-	if (fstatat(vm->dir_fd, RUNTIME_LOG, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0) {
+	if (vm->borrowed || empty_directory(vm->dir_fd, true))
+		runtime_forget(vm);
+	else
 		runtime_release(vm);
-		return;
-	}
-	empty_directory(vm->dir_fd, RUNTIME_LOG);
-	runtime_forget(vm);
 }
 
 void runtime_last_words(int log_fd, char *ret_line, size_t size)
@@ -355,6 +376,23 @@ void runtime_why_dead(const char *name, char *ret_line, size_t size)
 	runtime_last_words(log_fd, ret_line, size);
 }
 
+int runtime_open_left(const char *name, const char *file, int *ret_fd)
+{
+	_cleanup_(fd_closep) int dir = -1;
+	int fd, r = open_vm(name, &dir);
+
+	if (r < 0)
+		return r;
+	r = lock_is_held(dir);
+	if (r != 0)
+		return r < 0 ? r : -EBUSY;
+	fd = open_below(dir, file, O_RDONLY, 0);
+	if (fd < 0)
+		return fd;
+	*ret_fd = fd;
+	return 0;
+}
+
 /* A UNIX address holds 107 bytes: go by the directory's descriptor, whatever its path. */
 static struct sockaddr_un address_of(int dir_fd, const char *file)
 {
@@ -377,6 +415,11 @@ int runtime_listen(const struct runtime_vm *vm, const char *file, int *ret_fd)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+int runtime_listen_again(int fd)
+{
+	return listen(fd, LISTEN_BACKLOG) < 0 ? -errno : 0;
 }
 
 int runtime_connect(const char *name, const char *file, int *ret_fd)
@@ -416,7 +459,8 @@ static int report_entry(int root_fd, const char *name,
 	if (dir < 0)
 		return 0;
 	snprintf(entry.name, sizeof(entry.name), "%.*s", LIMIT_NAME - 1, name);
-	entry.alive = lock_is_held(dir);
+	/* One of which it cannot be told is not called dead. */
+	entry.alive = lock_is_held(dir) != 0;
 	return found(ctx, &entry);
 }
 

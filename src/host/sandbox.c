@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "host/namespace.h"
 
 #define NOBODY 65534
 #define ALONE_TRIES 2000 /* of 1 ms */
@@ -44,34 +45,6 @@ static int not_dumpable(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-static int write_text(const char *path, const char *text)
-{
-	_cleanup_(fd_closep) int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	return fd_write_all(fd, text, strlen(text));
-}
-
-/* A user without rights may make namespaces only inside a user namespace, where it is itself. */
-static int own_user_namespace(void)
-{
-	unsigned int uid = getuid(), gid = getgid();
-	char map[64];
-	int r;
-
-	if (uid == 0)
-		return 0;
-	if (unshare(CLONE_NEWUSER) < 0)
-		return -errno;
-	snprintf(map, sizeof(map), "%u %u 1", uid, uid);
-	r = write_text("/proc/self/uid_map", map);
-	if (r == 0)
-		r = write_text("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "%u %u 1", gid, gid);
-	return r < 0 ? r : write_text("/proc/self/gid_map", map);
-}
-
 /* An empty, read-only root: a path that leaks out leads nowhere. */
 static int empty_root(void)
 {
@@ -87,7 +60,7 @@ static int empty_root(void)
 /* No network, no System V IPC, no host name, no files: what the VM uses is open already. */
 static int namespaces(void)
 {
-	int r = own_user_namespace();
+	int r = namespace_own_user();
 
 	if (r < 0)
 		return r;
@@ -176,11 +149,10 @@ static int no_core_dumps(void)
 	return setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : 0;
 }
 
-/* A thread with a heap of its own opens a file of /proc when it gives memory back (the C library looks at the
- * kernel's overcommit mode), and that would end the VM. Threads that start later share the first heap. */
-static int one_heap(void)
+/* A heap made for a thread stays when the thread ends, and is the next one's. */
+void sandbox_before_threads(void)
 {
-	return mallopt(M_ARENA_MAX, 1) ? 0 : -ENOMEM;
+	mallopt(M_ARENA_MAX, 1);
 }
 
 /* Rights belong to threads: another one would keep them, and a user namespace takes a process of one thread only.
@@ -204,7 +176,6 @@ static int alone(void)
 /* In this order: each step uses rights that a later one takes away. */
 static const struct step steps[] = {
 	{ "alone", alone, 0 },
-	{ "one heap", one_heap, 0 },
 	{ "no core dumps", no_core_dumps, 0 },
 	{ "namespaces", namespaces, SANDBOX_NO_NAMESPACES },
 	{ "empty bounding set", empty_bounding_set, SANDBOX_NO_BOUNDING_SET },

@@ -5,7 +5,7 @@
  * How the VM's process gives up what it no longer needs, before the guest's first instruction. The steps and
  * their reasons stand in sandbox.c, the system calls in sandbox_calls.c, each in one table.
  *
- *   open everything -> sandbox_enter_process -> threads start, each sandbox_enter_thread
+ *   sandbox_before_threads -> open everything -> sandbox_enter_process -> threads start, each sandbox_enter_thread
  *                   -> control thread's sandbox_enter_thread -> guest runs
  *
  * What comes later (a disk, a tap, a socket) is opened by the caller and sent as a descriptor.
@@ -15,7 +15,8 @@
 
 #include "base/error.h"
 
-enum sandbox_thread { SANDBOX_CONTROL, SANDBOX_VCPU, SANDBOX_QUEUE, SANDBOX_KEEPER };
+/* SANDBOX_MOVER: all threads of utsusu-move; it may start more, which are in the same sandbox from their first instruction. */
+enum sandbox_thread { SANDBOX_CONTROL, SANDBOX_VCPU, SANDBOX_QUEUE, SANDBOX_KEEPER, SANDBOX_MOVER };
 
 /* What a VM uses: system calls that only one of these needs are in no filter without it. Beside each, the
  * descriptors that its threads hold then; every VM holds KVM's, guest RAM's, its sockets and its eventfds. */
@@ -24,6 +25,9 @@ enum sandbox_feature {
 	SANDBOX_TAP = 2,   /* a tap's queues */
 	SANDBOX_PASST = 4, /* a connected stream socket */
 	SANDBOX_VHOST = 8, /* vhost-net, with a tap */
+	/* A mover's. */
+	SANDBOX_SCANS = 16, /* a userfaultfd of its own, to see which huge pages there are */
+	SANDBOX_FILLS = 32, /* the VM's userfaultfd, to fill its memory while it runs */
 };
 
 /* What the host could not give, for the log and for `info`: each bit is a step that was left out because
@@ -34,6 +38,11 @@ enum sandbox_missing {
 	SANDBOX_NO_USER_CHANGE = 4,
 	SANDBOX_NO_BOUNDING_SET = 8,
 };
+
+/* Before the process starts its first thread, even one that ends before the sandbox: from then on all threads share one
+ * heap. A thread with a heap of its own opens a file of /proc when it gives memory back (the C library looks at the
+ * kernel's overcommit mode), and in a sandbox that would end the VM. */
+void sandbox_before_threads(void);
 
 /* Main thread, the only one yet. Steps that the host lacks are told in `*ret_missing`; a step that is there and
  * fails is an error. */

@@ -32,5 +32,31 @@ uint64_t kvm_fake_msi_count(struct kvm_vm *vm, struct kvm_msi *ret_last);
 /* Makes the next calls of kvm_vm_get_dirty_log fail with `error` (a negative errno; 0: succeed again). */
 void kvm_fake_fail_dirty_log(struct kvm_vm *vm, int error);
 
+/* What kvm_vcpu_set_guest_debug set last. The vCPU's thread, or while it is parked. */
+const struct kvm_guest_debug *kvm_fake_guest_debug(const struct kvm_vcpu *vcpu);
+
 /* From now on KVM_SET_MSRS stops at this MSR, as KVM does at one that it does not take. */
 void kvm_fake_refuse_msr(struct kvm_vcpu *vcpu, uint32_t index);
+/* From now on KVM_SET_MSRS takes this MSR, and it reads as 0 all the same. */
+void kvm_fake_forget_msr(struct kvm_vcpu *vcpu, uint32_t index);
+
+/* What kvm_supported_cpuid gives from now on: another host's processor. Copied; at most 256 entries. */
+void kvm_fake_set_supported(struct kvm_system *system, const struct kvm_cpuid2 *cpuid);
+/* What kvm_vcpu_set_cpuid set last; NULL: nothing. Valid until the next time. */
+const struct kvm_cpuid2 *kvm_fake_cpuid(const struct kvm_vcpu *vcpu);
+
+/*
+ * The host's clocks: its TSC, at `tsc_khz` ticks a millisecond, as it reads now; its monotonic clock, from which KVM's clock
+ * counts. Until it is told they stand still at 0, with a TSC of KVM_FAKE_TSC_KHZ. `scales`: KVM_CAP_TSC_CONTROL, a guest
+ * may have a TSC of another frequency.
+ */
+#define KVM_FAKE_TSC_KHZ 2000000
+struct kvm_fake_host {
+	uint64_t tsc;
+	uint64_t monotonic_ns;
+	uint32_t tsc_khz;
+	bool scales;
+};
+void kvm_fake_set_host(struct kvm_vm *vm, const struct kvm_fake_host *host);
+/* What the guest's TSC reads now. */
+uint64_t kvm_fake_guest_tsc(const struct kvm_vcpu *vcpu);

@@ -412,6 +412,24 @@ int kvm_vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu)
 	return call_void(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 }
 
+int kvm_vcpu_set_guest_debug(struct kvm_vcpu *vcpu, const struct kvm_guest_debug *debug)
+{
+	return call_void(vcpu->fd, KVM_SET_GUEST_DEBUG, debug);
+}
+
+int kvm_vcpu_translate(struct kvm_vcpu *vcpu, uint64_t linear, uint64_t *ret_physical)
+{
+	struct kvm_translation translation = { .linear_address = linear };
+	int r = call_void(vcpu->fd, KVM_TRANSLATE, &translation);
+
+	if (r < 0)
+		return r;
+	if (!translation.valid)
+		return -EFAULT;
+	*ret_physical = translation.physical_address;
+	return 0;
+}
+
 int kvm_vcpu_interrupt(struct kvm_vcpu *vcpu, uint32_t vector)
 {
 	struct kvm_interrupt interrupt = { .irq = vector };

@@ -86,5 +86,11 @@ _must_check_ int kvm_vcpu_get_tsc_offset(struct kvm_vcpu *vcpu, uint64_t *ret_of
 _must_check_ int kvm_vcpu_set_tsc_offset(struct kvm_vcpu *vcpu, uint64_t offset);
 /* Tells the guest's kvmclock that it was stopped, so that its watchdogs do not bark. */
 int kvm_vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu);
+/* What makes the vCPU leave with KVM_EXIT_DEBUG: KVM_GUESTDBG_*. It stays until it is set again; flags that inject an
+ * exception count once. Registers that were set before are what a single step starts from. */
+_must_check_ int kvm_vcpu_set_guest_debug(struct kvm_vcpu *vcpu,
+					  const struct kvm_guest_debug *debug);
+/* `linear` through the page tables in force; -EFAULT where they map nothing. Without paging it is the address itself. */
+_must_check_ int kvm_vcpu_translate(struct kvm_vcpu *vcpu, uint64_t linear, uint64_t *ret_physical);
 /* Injects a legacy (PIC) interrupt; only when run->ready_for_interrupt_injection. */
 _must_check_ int kvm_vcpu_interrupt(struct kvm_vcpu *vcpu, uint32_t vector);

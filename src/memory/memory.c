@@ -43,6 +43,14 @@ int memory_make_fd(uint64_t size, enum memory_hugepages hugepages, struct error 
 	return fd;
 }
 
+/* Advice only: a kernel without THP for shmem (shmem_enabled=never) gives 4 KiB pages. */
+void memory_join_pages(const struct memory *memory, bool join)
+{
+	for (size_t i = 0; memory->hugepages == MEMORY_HUGE_THP && i < memory->n_banks; i++)
+		(void)!madvise(memory->banks[i].host, memory->banks[i].len,
+			       join ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 static int map_bank(struct memory *memory, struct memory_bank *bank, struct error *err)
 {
 	/* Huge pages are reserved now: without, a touch that finds none left is a SIGBUS. */
@@ -59,9 +67,6 @@ static int map_bank(struct memory *memory, struct memory_bank *bank, struct erro
 					   "/proc/sys/vm/nr_hugepages, or use hugepages=off"
 					 : "");
 	bank->host = host;
-	/* Advice only: a kernel without THP for shmem (shmem_enabled=never) gives 4 KiB pages. */
-	if (memory->hugepages == MEMORY_HUGE_THP)
-		(void)!madvise(host, bank->len, MADV_HUGEPAGE);
 	/* A core dump of the monitor does not hold the guest's secrets. */
 	(void)!madvise(host, bank->len, MADV_DONTDUMP);
 	return 0;
@@ -130,6 +135,7 @@ int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
 		memory_free(memory);
 		return r;
 	}
+	memory_join_pages(memory, true);
 	*ret_memory = memory;
 	return 0;
 }
@@ -251,36 +257,53 @@ int memory_fill(struct memory *memory, gpa_t to, uint8_t byte, uint64_t len)
 	return 0;
 }
 
+/* ---- files ---- */
+
 /* Larger pieces do not help, and this one stays in the cache of every processor of the last ten years. */
 #define LOAD_PIECE KIB(256)
 
-/* Into the memfd, not through the mapping: whole pages are then not cleared before they are written. hugetlb has no
- * write; there a page is cleared once for 512. */
-static int load_piece(struct memory *memory, gpa_t to, const void *buf, size_t len)
-{
-	uint64_t room;
-	const struct memory_bank *bank = find_bank(memory, to.v, &room);
-
-	if (!bank || memory->hugepages == MEMORY_HUGE_ON || len > room)
-		return memory_write(memory, to, buf, len);
-	return fd_write_at(memory->fd, buf, len, bank->offset + (to.v - bank->start.v));
-}
-
-int memory_load_file(struct memory *memory, gpa_t to, int fd, uint64_t offset, uint64_t len)
+/* Into RAM's file at `at`, not through the mapping: whole pages of 4 KiB are then not cleared before they are written. */
+static int load_by_write(struct memory *memory, uint64_t at, int fd, uint64_t offset, uint64_t len)
 {
 	_cleanup_(freep) void *buf = malloc(LOAD_PIECE);
-	int r = 0;
+	int r = buf ? 0 : -ENOMEM;
 
-	if (!buf)
-		return -ENOMEM;
-	if (!memory_contains(memory, to, len))
-		return -EFAULT;
 	for (uint64_t done = 0; r == 0 && done < len; done += LOAD_PIECE) {
 		size_t n = MIN(LOAD_PIECE, len - done);
 
 		r = fd_read_at(fd, buf, n, offset + done);
 		if (r == 0)
-			r = load_piece(memory, gpa(to.v + done), buf, n);
+			r = fd_write_at(memory->fd, buf, n, at + done);
+	}
+	return r;
+}
+
+/* Within one bank. A huge page is cleared either way, and is mapped at once when it is touched through the mapping. */
+static int load_piece(struct memory *memory, const struct memory_bank *bank, uint64_t at, int fd,
+		      uint64_t offset, uint64_t len)
+{
+	if (memory->hugepages == MEMORY_HUGE_OFF &&
+	    !__atomic_load_n(&memory->on_demand, __ATOMIC_ACQUIRE))
+		return load_by_write(memory, bank->offset + at, fd, offset, len);
+	return fd_read_at(fd, bank->host + at, len, offset);
+}
+
+int memory_load_file(struct memory *memory, gpa_t to, int fd, uint64_t offset, uint64_t len)
+{
+	uint64_t done = 0;
+	int r = 0;
+
+	if (!memory_contains(memory, to, len))
+		return -EFAULT;
+	while (r == 0 && done < len) {
+		uint64_t room, n;
+		const struct memory_bank *bank = find_bank(memory, to.v + done, &room);
+
+		if (!bank)
+			return -EFAULT;
+		n = MIN(len - done, room);
+		r = load_piece(memory, bank, to.v + done - bank->start.v, fd, offset + done, n);
+		done += n;
 	}
 	memory_mark_dirty(memory, to, len);
 	return r;

@@ -41,18 +41,19 @@ enum memory_hugepages { MEMORY_HUGE_OFF, MEMORY_HUGE_THP, MEMORY_HUGE_ON };
 struct memory_bank {
 	gpa_t start;
 	uint64_t len;	 /* bytes, a multiple of 2 MiB */
-	uint64_t offset; /* in the memfd */
+	uint64_t offset; /* in the file */
 	uint8_t *host;	 /* the mapping */
 };
 
 struct memory_dirty;
 
 struct memory {
-	int fd; /* the memfd; owned */
+	int fd; /* RAM's file: a memfd or like one (host/huge_file.h); owned */
 	enum memory_hugepages hugepages;
 	size_t n_banks;
 	struct memory_bank banks[MEMORY_BANKS_MAX];
-	uint64_t size;		    /* bytes of RAM in all banks */
+	uint64_t size; /* bytes of RAM in all banks */
+	bool on_demand; /* pages may be missing, and are filled when the mapping is touched: not by write(2). Atomic */
 	struct memory_dirty *dirty; /* owned; never NULL */
 };
 
@@ -61,21 +62,23 @@ _must_check_ int memory_make_fd(uint64_t size, enum memory_hugepages hugepages, 
 
 /*
  * Makes `size` bytes of RAM (a multiple of 2 MiB, <= LIMIT_MEMORY): below `hole_start` first, the rest
- * from `hole_end` (normally 4 GiB) upwards. `fd` is a memfd of at least that size whose ownership
+ * from `hole_end` (normally 4 GiB) upwards. `fd` is a file in memory of at least that size whose ownership
  * passes, or -1 to make one. Errors name --memory.
  */
 _must_check_ int memory_create(uint64_t size, uint64_t hole_start, uint64_t hole_end,
 			       enum memory_hugepages hugepages, int fd, struct memory **ret_memory,
 			       struct error *err);
 void memory_free(struct memory *memory);
+/* RAM of hugepages=thp: whether the kernel may join pages that it has to a huge one. It may from the start. Any thread. */
+void memory_join_pages(const struct memory *memory, bool join);
 
 /* Copies. -EFAULT when any byte of the range is not RAM; nothing is copied then. Any length. */
 _must_check_ int memory_read(struct memory *memory, gpa_t from, void *buf, size_t len);
 _must_check_ int memory_write(struct memory *memory, gpa_t to, const void *buf, size_t len);
 _must_check_ int memory_fill(struct memory *memory, gpa_t to, uint8_t byte, uint64_t len);
 
-/* Reads [offset, offset + len) of a regular file into RAM: faster than into a mapping that was never touched, whose
- * every page would be cleared first. -EFAULT: not all RAM; -ENODATA: the file is shorter. */
+/* Reads [offset, offset + len) of a regular file into RAM, the way that is fastest for pages of its size.
+ * -EFAULT: not all RAM; -ENODATA: the file is shorter. */
 _must_check_ int memory_load_file(struct memory *memory, gpa_t to, int fd, uint64_t offset,
 				  uint64_t len);
 
@@ -93,7 +96,7 @@ bool memory_contains(const struct memory *memory, gpa_t start, uint64_t len);
 /* Marks what was written through memory_at. Any thread. The range must be RAM. */
 void memory_mark_dirty(struct memory *memory, gpa_t start, uint64_t len);
 
-/* A range of the memfd that holds data (or may). */
+/* A range of RAM's file that holds data (or may). */
 struct memory_range {
 	gpa_t start;
 	uint64_t len;
@@ -101,6 +104,10 @@ struct memory_range {
 
 /* How many bytes of RAM the host had to give so far. One system call, whatever the guest did. Any thread. */
 _must_check_ int memory_populated(const struct memory *memory, uint64_t *ret_bytes);
+
+/* Fills our page tables with what is populated already, so that its first touches find it; allocates nothing. Takes the longer the
+ * more there is. Any thread. */
+void memory_map_populated(struct memory *memory);
 
 /*
  * The next populated range at or after `from`: 1 and `*ret_range`, or 0 when there is none. Found with

@@ -3,6 +3,7 @@
 /* Which of the guest's pages were ever touched, without touching them. */
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,4 +76,28 @@ int memory_next_populated(struct memory *memory, gpa_t from, struct memory_range
 	ret_range->start = gpa(bank->start.v + (start - bank->offset));
 	ret_range->len = MIN(end, bank->offset + bank->len) - start;
 	return 1;
+}
+
+/* Of a range that has data only: reading a hole would fill it. */
+static void map_range(struct memory *memory, const struct memory_range *range)
+{
+	void *host = memory_at(memory, range->start, range->len, MEMORY_READ);
+
+	/* Advice: without it (Linux before 5.14) each page is mapped at its first touch. */
+	if (host)
+		(void)madvise(host, range->len, MADV_POPULATE_READ);
+}
+
+void memory_map_populated(struct memory *memory)
+{
+	struct memory_range range;
+	gpa_t from = gpa(0);
+
+	/* The file system of huge pages calls all of its file data. */
+	if (memory->hugepages == MEMORY_HUGE_ON)
+		return;
+	while (memory_next_populated(memory, from, &range) == 1) {
+		map_range(memory, &range);
+		from = gpa(range.start.v + range.len);
+	}
 }

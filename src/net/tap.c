@@ -17,7 +17,9 @@
 
 struct tap {
 	struct net net;
-	bool bare; /* no virtio_net_hdr: we add and strip one of zeros */
+	bool bare;    /* no virtio_net_hdr: we add and strip one of zeros */
+	bool adopted; /* another process opened it: which queues are attached is as that left it */
+	bool asleep;  /* atomic: and it still uses it */
 	int fds[LIMIT_QUEUES];
 };
 
@@ -132,14 +134,17 @@ static void tap_want_readable(struct net_queue *queue, bool want)
 	tap_watch(q);
 }
 
+/* A queue that is attached, or detached, already is -EINVAL: only who adopted it may find it so. */
 static int tap_set_active(struct net_queue *queue, bool active)
 {
 	struct tap_queue *q = container_of(queue, struct tap_queue, queue);
 	struct ifreq request = { .ifr_flags = active ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+	const struct tap *tap = tap_of(queue);
 
 	if (q->active == active || queue->net->queue_pairs == 1)
 		return 0;
-	if (ioctl(q->watch.fd, TUNSETQUEUE, &request) < 0)
+	if (!__atomic_load_n(&tap->asleep, __ATOMIC_ACQUIRE) &&
+	    ioctl(q->watch.fd, TUNSETQUEUE, &request) < 0 && !(tap->adopted && errno == EINVAL))
 		return -errno;
 	q->active = active;
 	q->blocked = false;
@@ -190,7 +195,7 @@ static int tap_set_offloads(struct net *net, uint32_t offloads)
 
 	if (offloads & ~net->offloads)
 		return -EOPNOTSUPP;
-	if (tap->bare)
+	if (tap->bare || __atomic_load_n(&tap->asleep, __ATOMIC_ACQUIRE))
 		return 0;
 	return tap_setup_offloads(tap->fds[0], offloads);
 }
@@ -269,6 +274,46 @@ int tap_from_fd(int fd, struct net **ret_net, struct error *err)
 	tap->net.queue_pairs = 1;
 	*ret_net = &tap->net;
 	return 0;
+}
+
+bool tap_describe(const struct net *net, struct tap_facts *ret_facts)
+{
+	const struct tap *tap = container_of(net, struct tap, net);
+
+	if (net->ops != &tap_ops)
+		return false;
+	*ret_facts = (struct tap_facts){
+		.queues = net->queue_pairs,
+		.offloads = net->offloads,
+		.mtu = net->mtu,
+		.bare = tap->bare,
+	};
+	memcpy(ret_facts->fds, tap->fds, sizeof(tap->fds));
+	return true;
+}
+
+int tap_adopt(const struct tap_facts *facts, struct net **ret_net)
+{
+	struct tap *tap;
+
+	if (facts->queues < 1 || facts->queues > LIMIT_QUEUES || (facts->bare && facts->offloads))
+		return -EINVAL;
+	tap = tap_new();
+	if (!tap)
+		return -ENOMEM;
+	memcpy(tap->fds, facts->fds, facts->queues * sizeof(int));
+	tap->net.queue_pairs = facts->queues;
+	tap->net.offloads = facts->offloads;
+	tap->net.mtu = facts->mtu;
+	tap->bare = facts->bare;
+	tap->adopted = tap->asleep = true;
+	*ret_net = &tap->net;
+	return 0;
+}
+
+void tap_wake(struct net *net)
+{
+	__atomic_store_n(&container_of(net, struct tap, net)->asleep, false, __ATOMIC_RELEASE);
 }
 
 int tap_queue_fd(const struct net *net, unsigned int index)

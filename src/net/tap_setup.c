@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "net/interface.h"
 #include "net/net.h"
 
 #define TUN_DEVICE "/dev/net/tun"
@@ -67,7 +68,7 @@ static bool is_tap(const char *name)
 
 static int fail_attach(const char *name, unsigned int queues, int code, struct error *err)
 {
-	bool exists = if_nametoindex(name) != 0;
+	bool exists = interface_index(name) != 0;
 	const char *multi = queues > 1 ? " multi_queue" : "";
 
 	if (code == -EPERM && !exists)
@@ -132,7 +133,7 @@ int tap_setup_named(const char *name, unsigned int queues, int *fds, struct erro
 		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
 				 "net tap=%s: not a name of an interface (1 to %d characters)",
 				 name, IFNAMSIZ - 1);
-	existed = if_nametoindex(name) != 0;
+	existed = interface_index(name) != 0;
 	for (unsigned int i = 0; i < queues; i++) {
 		fds[i] = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 		if (fds[i] < 0)

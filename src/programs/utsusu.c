@@ -9,8 +9,8 @@
 
 #include "api/args.h"
 #include "api/config.h"
-#include "api/suggest.h"
 #include "base/cleanup.h"
+#include "base/suggest.h"
 
 int tell(const struct error *err)
 {
@@ -36,6 +36,13 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
+const struct schema *command_settings(const struct command *command)
+{
+	if (command->configures)
+		return &config_schema;
+	return command->watches ? &watch_schema : NULL;
+}
+
 static size_t count_words(char **words)
 {
 	size_t n = 0;
@@ -50,18 +57,25 @@ static size_t decode_once(struct invocation *invocation, char **argv, struct pro
 	const struct command *command = invocation->command;
 	struct args_target targets[] = {
 		{ .schema = command->options, .object = &invocation->options },
-		{ .schema = &config_schema, .object = invocation->config },
+		{ .schema = command_settings(command) },
 	};
 	struct args args = {
 		.targets = targets,
-		.n_targets = command->configures ? 2 : 1,
+		.n_targets = targets[1].schema ? 2 : 1,
 		.command = command->name,
 		.takes_rest = command->takes_rest,
 	};
 	size_t count;
 
 	schema_init(command->options, &invocation->options);
+	if (command->configures)
+		targets[1].object = invocation->config;
+	if (command->watches) {
+		schema_init(&watch_schema, &invocation->watch);
+		targets[1].object = &invocation->watch;
+	}
 	count = args_decode(&args, argv, problems);
+	invocation->watch.given = command->watches ? targets[1].given : 0;
 	invocation->rest = args.rest;
 	return count;
 }
@@ -103,9 +117,9 @@ static int run_command(const struct command *command, char **argv)
 {
 	_cleanup_(freep) struct vm_config *config = calloc(1, sizeof(*config));
 	_cleanup_(freep) struct problems *problems = calloc(1, sizeof(*problems));
-	struct invocation invocation = { .command = command,
-					 .config = config,
-					 .problems = problems };
+	struct invocation invocation = {
+		.command = command, .config = config, .problems = problems, .words = argv
+	};
 	int status;
 
 	if (!config || !problems) {
@@ -115,6 +129,7 @@ static int run_command(const struct command *command, char **argv)
 	vm_config_init(config);
 	status = invoke(&invocation, argv);
 	schema_release(command->options, &invocation.options);
+	schema_release(&watch_schema, &invocation.watch);
 	vm_config_release(config);
 	return status;
 }

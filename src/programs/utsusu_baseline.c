@@ -91,7 +91,8 @@ static void print_baseline(const struct hosts *hosts, const struct baseline *bas
 	if (baseline->vendors_differ)
 		puts("The processors have different makers: no VM can move between all of these machines.");
 	else if (baseline->model == CPU_MODEL_HOST)
-		printf("No fixed model runs on %s: with model=host the VM cannot move.\n", where);
+		printf("No fixed model runs on %s: with model=host a VM moves only to a host that has all that its own has.\n",
+		       where);
 	else
 		printf("--cpus N,model=%s runs on %s, with physical addresses of %u bits.\n",
 		       model_name(baseline->model), where, baseline->address_bits);

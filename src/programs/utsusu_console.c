@@ -7,13 +7,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "api/client.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/signals.h"
 #include "host/runtime.h"
 #include "programs/utsusu.h"
 
@@ -121,20 +121,6 @@ static enum relay_end relay(int console, int signals)
 	}
 }
 
-/* Signals that would end us come as a descriptor: the terminal must get its settings back first. */
-static int open_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static bool make_raw(struct termios *ret_saved)
 {
 	struct termios raw;
@@ -150,12 +136,14 @@ int attach_console(struct invocation *invocation)
 {
 	const char *name = invocation->options.name;
 	_cleanup_(fd_closep) int console = -1;
-	_cleanup_(fd_closep) int signals = open_signals();
+	/* Not ended by a signal at once: the terminal must get its settings back first. */
+	_cleanup_(fd_closep) int signals = signals_open_ending(NULL);
 	struct error err = { 0 };
 	struct termios saved;
 	enum relay_end end;
 	bool raw;
 
+	signal(SIGPIPE, SIG_IGN);
 	if (open_console(name, &console, &err) < 0)
 		return tell(&err);
 	fprintf(stderr, "%s: attached; Ctrl-] detaches\n", name);

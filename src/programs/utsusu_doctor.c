@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "host/doctor.h"
+#include "peer/door.h"
 #include "programs/utsusu.h"
 
 static int verdict_status(const struct doctor_finding *findings, size_t count)
@@ -45,10 +46,27 @@ static void print_finding(const struct doctor_finding *finding)
 	printf("%26sso:  %s\n%26sget: %s\n", "", finding->follows, "", finding->way_out);
 }
 
+/* Only for moves: a VM on one machine needs none. */
+static void look_daemon(struct doctor_finding *finding)
+{
+	bool there = door_is_open();
+
+	*finding = (struct doctor_finding){
+		.name = "utsusud",
+		.verdict = there ? DOCTOR_GOOD : DOCTOR_LACKS,
+		.follows = "no VM can be moved to another host, or from one",
+		.way_out = "as root: utsusud init, then systemctl enable --now utsusud",
+	};
+	snprintf(finding->found, sizeof(finding->found), "%s",
+		 there ? "runs" : "does not run for this user");
+}
+
 int run_doctor(struct invocation *invocation)
 {
-	struct doctor_finding findings[DOCTOR_FINDINGS_MAX];
+	struct doctor_finding findings[DOCTOR_FINDINGS_MAX + 1];
 	size_t count = doctor_look(findings);
+
+	look_daemon(&findings[count++]);
 
 	if (invocation->options.json) {
 		print_json(findings, count);

@@ -113,8 +113,8 @@ int help_command(const struct command *command)
 		print_wrapped(command->about, 0, 0);
 		putchar('\n');
 	}
-	if (command->configures)
-		print_rows(&config_schema);
+	if (command_settings(command))
+		print_rows(command_settings(command));
 	print_rows(command->options);
 	return EXIT_STATUS_OK;
 }

@@ -69,12 +69,14 @@ static void manual_row(const struct schema_row *row)
 
 static void manual_command(const struct command *command)
 {
+	const struct schema *settings = command_settings(command);
+
 	printf(".SS utsusu %s %s\n", command->name, command->arguments);
 	print_roff(command->summary);
 	puts(".\n.PP");
 	print_roff(command->about);
-	for (size_t i = 0; command->configures && i < config_schema.n_rows; i++)
-		manual_row(&config_schema.rows[i]);
+	for (size_t i = 0; settings && i < settings->n_rows; i++)
+		manual_row(&settings->rows[i]);
 	for (size_t i = 0; i < command->options->n_rows; i++)
 		manual_row(&command->options->rows[i]);
 }
@@ -132,8 +134,9 @@ int help_manual(void)
 		     "$XDG_RUNTIME_DIR/utsusu for others when not set");
 	puts(".SH FILES");
 	print_tagged(
-		"NAME/socket, NAME/console, NAME/lock, NAME/log",
-		"in that directory: the VM's socket, its console, its life, and what a detached VM had to say");
+		"NAME/socket, NAME/console, NAME/lock, NAME/log, NAME/requests",
+		"in that directory: the VM's socket, its console, its life, what a detached VM had to say, and the "
+		"last requests of a watched VM that died");
 	return EXIT_STATUS_OK;
 }
 
@@ -163,29 +166,35 @@ static void completion_keys(const struct schema_row *row)
 	puts("\" ;;");
 }
 
-static void completion_values(void)
+static bool takes_file(const struct schema_row *row)
 {
-	for (size_t i = 0; i < config_schema.n_rows; i++) {
-		const struct schema_row *row = &config_schema.rows[i];
+	return row->value &&
+	       (strncmp(row->value, "FILE", 4) == 0 || strcmp(row->value, "PATH") == 0);
+}
+
+static void completion_values(const struct schema *schema)
+{
+	for (size_t i = 0; i < schema->n_rows; i++) {
+		const struct schema_row *row = &schema->rows[i];
 
 		if (row->group || row->names)
 			completion_keys(row);
-		else if (row->value && strcmp(row->value, "FILE") == 0)
+		else if (takes_file(row))
 			printf("\t--%s) files=1 ;;\n", row->key);
 	}
-	puts("\t--config) files=1 ;;");
 }
 
 /* Words of the present command: its options, and VMs' names where it takes one. */
 static void completion_command(const struct command *command)
 {
-	const struct schema_row *name = schema_find(command->options, "name");
+	const struct schema *settings = command_settings(command);
+	bool named = schema_find(command->options, "name") || command->watches;
 
 	printf("\t%s) words=\"", command->name);
-	if (command->configures)
-		completion_words(&config_schema);
+	if (settings)
+		completion_words(settings);
 	completion_words(command->options);
-	printf("%s\" ;;\n", name ? " $(utsusu list 2>/dev/null | awk 'NR > 1 { print $1 }')" : "");
+	printf("%s\" ;;\n", named ? " $(utsusu list 2>/dev/null | awk 'NR > 1 { print $1 }')" : "");
 }
 
 int help_completion(void)
@@ -198,7 +207,9 @@ int help_completion(void)
 	for (size_t i = 0; i < n_commands; i++)
 		printf("%s ", commands[i].name);
 	puts("\"\n\telse\n\tcase $prev in");
-	completion_values();
+	completion_values(&config_schema);
+	completion_values(&watch_schema);
+	puts("\t--config) files=1 ;;");
 	puts("\t*)\n\tcase ${COMP_WORDS[1]} in");
 	for (size_t i = 0; i < n_commands; i++)
 		completion_command(&commands[i]);

@@ -10,6 +10,8 @@
 #include "api/config.h"
 #include "api/launch.h"
 #include "base/cleanup.h"
+#include "peer/arrivals.h"
+#include "peer/copies.h"
 #include "programs/utsusu.h"
 
 static int print_problems_json(const struct problems *problems)
@@ -72,23 +74,74 @@ static void show_progress(unsigned int seconds)
 			seconds);
 }
 
+static int name_it(struct vm_config *config, struct error *err)
+{
+	int r = config->uuid[0] ? 0 : uuid_make(config->uuid);
+
+	return r < 0 ? error_set(err, r, EXIT_STATUS_HOST,
+				 "uuid: this host has no random numbers yet (%s); give --uuid",
+				 strerror(-r))
+		     : 0;
+}
+
+/* Also for others, from another folder: a VM's paths are told, compared and written down. */
+static void make_absolute(char **path)
+{
+	_cleanup_(freep) char *folder = *path && (*path)[0] != '/' ? getcwd(NULL, 0) : NULL;
+	char *whole;
+
+	if (!folder || asprintf(&whole, "%s/%s", folder, *path) < 0)
+		return;
+	free(*path);
+	*path = whole;
+}
+
+static void make_paths_absolute(struct vm_config *config)
+{
+	make_absolute(&config->kernel);
+	make_absolute(&config->initrd);
+	for (uint32_t i = 0; i < config->n_disks; i++)
+		make_absolute(&config->disks[i].path);
+}
+
 static int launch(struct vm_config *config)
 {
 	struct error err = { 0 };
 	struct runtime_vm vm;
 
+	make_paths_absolute(config);
+	if (name_it(config, &err) < 0)
+		return tell(&err);
 	if (runtime_claim(config->name, &vm, &err) < 0)
 		return tell(&err);
 	memcpy(config->name, vm.name, sizeof(config->name));
+	/* Since it was judged, the VM of this name may have been moved away and ended: with its name held, nothing changes. */
+	if (arrivals_check_start(config->name, NULL, &err) < 0 ||
+	    copies_check_start(config, &err) < 0) {
+		runtime_release(&vm);
+		return tell(&err);
+	}
 	if (!config->detach) {
 		if (launch_exec(config, &vm, &err) < 0)
 			return tell(&err);
 		return EXIT_STATUS_OK;
 	}
-	if (launch_detached(config, &vm, show_progress, &err) < 0)
+	if (launch_detached(config, &vm, false, show_progress, &err) < 0)
 		return tell(&err);
 	printf("%s\n", config->name);
 	return EXIT_STATUS_OK;
+}
+
+/* A VM that was given to another host is not this host's to start. */
+static void check_marks(const struct vm_config *config, struct problems *problems)
+{
+	struct error err = { 0 };
+
+	if (config->name[0] && arrivals_check_start(config->name, NULL, &err) < 0)
+		problems_add(problems, &err);
+	err = (struct error){ 0 };
+	if (copies_check_start(config, &err) < 0)
+		problems_add(problems, &err);
 }
 
 int run_vm(struct invocation *invocation)
@@ -97,6 +150,7 @@ int run_vm(struct invocation *invocation)
 
 	vm_config_complete(invocation->config);
 	vm_config_check(invocation->config, problems);
+	check_marks(invocation->config, problems);
 	if (invocation->options.check)
 		return check_only(invocation);
 	if (!problems->count)

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* utsusu list, info, pause, resume: what there is, and short words with one VM. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "api/client.h"
 #include "base/cleanup.h"
 #include "host/runtime.h"
+#include "programs/json_text.h"
 #include "programs/utsusu.h"
+
+#define CHANGE_NAPS 40
+#define CHANGE_NAP_NS (50 * NSEC_PER_MSEC)
 
 DEFINE_CLEANUP(struct api_connection, api_connection_free, connection_freep)
 
@@ -44,12 +50,34 @@ static json_t *silent_entry(const struct runtime_entry *entry, const struct erro
 			 words[0] ? json_string(words) : NULL);
 }
 
+/* Nobody listens where a process holds the name: it begins or ends just now. 0 with what it then says; -ESRCH: it is gone. */
+static int ask_again(const char *name, json_t **ret_answer, struct error *err)
+{
+	const struct timespec nap = { .tv_nsec = CHANGE_NAP_NS };
+	int r = -ECONNREFUSED;
+
+	for (int i = 0; i < CHANGE_NAPS && (r == -ECONNREFUSED || r == -ECONNRESET); i++) {
+		nanosleep(&nap, NULL);
+		if (runtime_alive(name) == 0 && !runtime_is_dead(name))
+			return -ESRCH;
+		*err = (struct error){ 0 };
+		r = ask(name, "info", ret_answer, err);
+	}
+	return r;
+}
+
 static int collect(void *ctx, const struct runtime_entry *entry)
 {
 	struct error err = { 0 };
-	json_t *answer;
+	json_t *answer = NULL;
+	int r = entry->alive ? ask(entry->name, "info", &answer, &err) : -ESRCH;
 
-	if (!entry->alive || ask(entry->name, "info", &answer, &err) < 0)
+	if (r == -ECONNREFUSED || r == -ECONNRESET || (r < 0 && entry->alive && r == -ENOENT)) {
+		r = ask_again(entry->name, &answer, &err);
+		if (r == -ESRCH)
+			return 0;
+	}
+	if (r < 0)
 		answer = silent_entry(entry, &err);
 	json_object_del(answer, "ok");
 	return json_array_append_new(ctx, answer);
@@ -68,19 +96,14 @@ static void format_uptime(const json_t *vm, char *ret_text, size_t size)
 			 s / 60 % 60, s % 60);
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "-";
-}
-
 static void print_row(const json_t *vm)
 {
 	const json_t *config = json_object_get(vm, "config");
 	const json_t *cpus = json_object_get(json_object_get(config, "cpus"), "count");
 	const json_t *pid = json_object_get(vm, "pid");
 	const char *message = json_string_value(json_object_get(vm, "message"));
+	const char *paused_by = json_string_value(json_object_get(vm, "paused_by"));
+	const char *given_to = json_string_value(json_object_get(vm, "given_to"));
 	char uptime[40], count[24] = "-", process[24] = "-";
 
 	format_uptime(vm, uptime, sizeof(uptime));
@@ -88,8 +111,13 @@ static void print_row(const json_t *vm)
 		snprintf(count, sizeof(count), "%d", (int)json_integer_value(cpus));
 	if (pid)
 		snprintf(process, sizeof(process), "%d", (int)json_integer_value(pid));
-	printf("%-20s %-9s %8s %5s %7s %9s%s%s\n", text_of(vm, "name"), text_of(vm, "state"),
-	       process, count, text_of(json_object_get(config, "memory"), "size"), uptime,
+	if (!message && paused_by)
+		message = paused_by;
+	if (!message && given_to)
+		message = given_to;
+	printf("%-20s %-9s %8s %5s %7s %9s%s%s\n", json_text(vm, "name", "-"),
+	       json_text(vm, "state", "-"), process, count,
+	       json_text(json_object_get(config, "memory"), "size", "-"), uptime,
 	       message ? "  " : "", message ? message : "");
 }
 

@@ -67,23 +67,29 @@ static uint32_t field_count(const struct state_field *field, const void *state)
 	return MIN(*(const uint32_t *)((const char *)state + field->count_offset), field->count);
 }
 
-static int save_fields(struct buffer *out, const struct state_table *table, const void *state);
+/* A section in the making. */
+struct save {
+	struct buffer *out;
+	uint16_t version; /* fields since later versions are left out */
+};
 
-static int save_elements(struct buffer *out, const struct state_field *field, const char *at,
+static int save_fields(const struct save *save, const struct state_table *table, const void *state);
+
+static int save_elements(const struct save *save, const struct state_field *field, const char *at,
 			 uint32_t count)
 {
 	size_t size = scalar_size(field->type);
 	int r = 0;
 
 	if (!size && !field->sub) /* bytes: all at once */
-		return buffer_append(out, at, count * field->size);
+		return buffer_append(save->out, at, count * field->size);
 	for (uint32_t n = 0; r == 0 && n < count; n++, at += field->size)
-		r = size ? buffer_append_le(out, scalar_get(at, size), size)
-			 : save_fields(out, field->sub, at);
+		r = size ? buffer_append_le(save->out, scalar_get(at, size), size)
+			 : save_fields(save, field->sub, at);
 	return r;
 }
 
-static int save_fields(struct buffer *out, const struct state_table *table, const void *state)
+static int save_fields(const struct save *save, const struct state_table *table, const void *state)
 {
 	for (size_t i = 0; i < table->n_fields; i++) {
 		const struct state_field *field = &table->fields[i];
@@ -91,46 +97,81 @@ static int save_fields(struct buffer *out, const struct state_table *table, cons
 		uint32_t count = field_count(field, state);
 		int r = 0;
 
+		if (field->since > save->version)
+			continue;
 		if (field->type == STATE_VARRAY)
-			r = buffer_append_le(out, count, 4);
+			r = buffer_append_le(save->out, count, 4);
 		if (r == 0)
-			r = save_elements(out, field, at, count);
+			r = save_elements(save, field, at, count);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-int state_save(struct buffer *out, const struct state_table *table, const char *instance,
-	       const void *state)
+/* Which version of the section a reader of state version `version` has: that of the last field it knows. */
+static uint16_t version_for(const struct state_table *table, uint16_t version)
+{
+	uint16_t found = MAX(table->since, 1);
+
+	if (version >= table->version)
+		return table->version;
+	for (size_t i = 0; i < table->n_fields; i++) {
+		const struct state_field *field = &table->fields[i];
+
+		if (field->since > version)
+			continue;
+		found = MAX(found, field->since);
+		if (field->sub)
+			found = MAX(found, version_for(field->sub, version));
+	}
+	return found;
+}
+
+static int save_header(const struct save *save, const char *instance)
 {
 	size_t name_len = strlen(instance);
-	size_t start = out->len, length_at, body_at;
 	int r;
 
 	if (name_len == 0 || name_len >= LIMIT_STATE_NAME)
 		return -EINVAL;
-	r = buffer_append_le(out, SECTION_MAGIC, 4);
+	r = buffer_append_le(save->out, SECTION_MAGIC, 4);
 	if (r == 0)
-		r = buffer_append_le(out, name_len, 1);
+		r = buffer_append_le(save->out, name_len, 1);
 	if (r == 0)
-		r = buffer_append(out, instance, name_len);
+		r = buffer_append(save->out, instance, name_len);
 	if (r == 0)
-		r = buffer_append_le(out, table->version, 2);
-	length_at = out->len;
-	if (r == 0)
-		r = buffer_append_le(out, 0, 4);
+		r = buffer_append_le(save->out, save->version, 2);
+	return r == 0 ? buffer_append_le(save->out, 0, 4) : r; /* the length, set later */
+}
+
+int state_save_as(struct buffer *out, const struct state_table *table, uint16_t version,
+		  const char *instance, const void *state)
+{
+	const struct save save = { .out = out, .version = version_for(table, version) };
+	size_t start = out->len, body_at;
+	int r;
+
+	if (version < table->since || save.version < table->min_version)
+		return -EPROTONOSUPPORT;
+	r = save_header(&save, instance);
 	body_at = out->len;
 	if (r == 0)
-		r = save_fields(out, table, state);
+		r = save_fields(&save, table, state);
 	if (r == 0 && out->len - body_at > LIMIT_STATE_SECTION)
 		r = -E2BIG;
 	if (r < 0) {
 		out->len = start;
 		return r;
 	}
-	le_store(out->data + length_at, 4, out->len - body_at);
+	le_store(out->data + body_at - 4, 4, out->len - body_at);
 	return 0;
+}
+
+int state_save(struct buffer *out, const struct state_table *table, const char *instance,
+	       const void *state)
+{
+	return state_save_as(out, table, UINT16_MAX, instance, state);
 }
 
 int state_next_section(struct cursor *stream, struct state_section *ret_section)
@@ -258,8 +299,8 @@ static int load_fields(struct load *load, const struct state_table *table, char 
 	return 0;
 }
 
-int state_load(const struct state_section *section, const struct state_table *table, void *state,
-	       struct error *err)
+int state_decode(const struct state_section *section, const struct state_table *table,
+		 const void *current, void **ret_state, struct error *err)
 {
 	struct load load = { .section = section, .body = section->body, .err = err };
 	_cleanup_(freep) char *scratch = NULL;
@@ -273,7 +314,7 @@ int state_load(const struct state_section *section, const struct state_table *ta
 	scratch = malloc(table->size);
 	if (!scratch)
 		return -ENOMEM;
-	memcpy(scratch, state, table->size);
+	memcpy(scratch, current, table->size);
 	if (section->version < table->version && table->defaults)
 		table->defaults(scratch);
 	r = load_fields(&load, table, scratch);
@@ -281,10 +322,20 @@ int state_load(const struct state_section *section, const struct state_table *ta
 		r = refuse(&load, "(end)", "more bytes than fields");
 	if (r == 0 && table->check)
 		r = table->check(scratch, err);
-	if (r < 0)
-		return r;
-	memcpy(state, scratch, table->size);
-	return 0;
+	if (r == 0)
+		*ret_state = TAKE_PTR(scratch);
+	return r;
+}
+
+int state_load(const struct state_section *section, const struct state_table *table, void *state,
+	       struct error *err)
+{
+	_cleanup_(freep) void *loaded = NULL;
+	int r = state_decode(section, table, state, &loaded, err);
+
+	if (r == 0)
+		memcpy(state, loaded, table->size);
+	return r;
 }
 
 static bool element_equal(const struct state_field *field, const char *a, const char *b,

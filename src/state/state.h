@@ -12,9 +12,11 @@
  *   field   := U8..U64: little-endian · BYTES: as they are · STRUCT: its fields
  *              VARRAY: u32 count, then count elements (STRUCT fields or single bytes)
  *
- * Versions: a reader accepts sections of version min_version..version; fields newer than the section
- * keep the value that `defaults` gave them. Loaded state is untrusted: it is decoded into a scratch
- * copy, checked, and only then handed to the device.
+ * Versions: all tables count by one number, that of the whole state (vm/save.h); a table's version is the
+ * number at its last change, a field's `since` the number that brought it. A reader accepts sections of
+ * version min_version..version; fields newer than the section keep the value that `defaults` gave them. For
+ * an older reader sections are written as they were then (state_save_as). Loaded state is untrusted: it is
+ * decoded into a scratch copy, checked, and only then handed to the device.
  */
 
 #include <stdbool.h>
@@ -59,7 +61,8 @@ struct state_field {
 struct state_table {
 	const char *name; /* the section's, e.g. "serial" */
 	uint16_t version, min_version;
-	size_t size; /* of the struct */
+	uint16_t since; /* the version that brought the whole section; 0 or 1: from the start */
+	size_t size;	/* of the struct */
 	const struct state_field *fields;
 	size_t n_fields;
 	/* Sets fields that an older section lacks. NULL: they keep the target's values. */
@@ -108,6 +111,11 @@ struct state_table {
 _must_check_ int state_save(struct buffer *out, const struct state_table *table,
 			    const char *instance, const void *state);
 
+/* The same for a reader of state version `version`: newer fields are left out. -EPROTONOSUPPORT: such a reader does not
+ * know this section at all, or fields that it needs are gone (min_version). */
+_must_check_ int state_save_as(struct buffer *out, const struct state_table *table,
+			       uint16_t version, const char *instance, const void *state);
+
 /* One section found in a stream; points into the stream. */
 struct state_section {
 	char instance[64];
@@ -122,6 +130,11 @@ _must_check_ int state_next_section(struct cursor *stream, struct state_section 
  * Refusals (version, length, a must-equal field, `check`) leave it untouched and name the field. */
 _must_check_ int state_load(const struct state_section *section, const struct state_table *table,
 			    void *state, struct error *err);
+
+/* The same up to there: the accepted copy is malloc'ed (table->size bytes) and the caller's; `*current` stays as it is.
+ * For who judges a whole stream before anything is taken of it. */
+_must_check_ int state_decode(const struct state_section *section, const struct state_table *table,
+			      const void *current, void **ret_state, struct error *err);
 
 /* Compares the EXACT fields of two structs; NULL when equal, else the first differing field's name. */
 const char *state_compare(const struct state_table *table, const void *a, const void *b);

@@ -79,26 +79,81 @@ static void blk_config_written(struct virtio_device *vdev, unsigned int offset, 
 	set_cache_mode(blk, vdev->state->driver_features);
 }
 
-/* The guest goes on with the disk that it knows: a smaller one would lose its data. */
-static int blk_after_load(struct virtio_device *vdev, struct error *err)
-{
-	struct virtio_blk *blk = from_vdev(vdev);
-	uint64_t capacity = le_load(blk->state.config, sizeof(uint64_t));
-
-	if (capacity != blk->block->geometry.size / BLK_SECTOR)
-		return error_set(err, -EINVAL, EXIT_STATUS_RESOURCE,
-				 "%s: the disk has %llu sectors, the guest's had %llu; give it a "
-				 "disk of the same size",
-				 vdev->device.name,
-				 (unsigned long long)(blk->block->geometry.size / BLK_SECTOR),
-				 (unsigned long long)capacity);
-	set_cache_mode(blk, vdev->state->driver_features);
-	return 0;
-}
-
 static uint32_t sectors_of(uint64_t bytes)
 {
 	return (uint32_t)MIN(bytes / BLK_SECTOR, UINT32_MAX);
+}
+
+/* A property of the disk: what this one has, and what the guest was told. */
+struct blk_fact {
+	const char *what;
+	uint64_t here, told;
+	bool good;
+};
+
+/* Whether both hosts' disks can do it: the limits of what one cannot do bind nobody. */
+static bool both_do(struct virtio_device *vdev, const struct virtio_state *loaded, uint64_t feature)
+{
+	return (vdev->offers & loaded->device_features & feature) != 0;
+}
+
+/* It would write where it may not, or find that it may where it was told not to. */
+static int judge_readonly(struct virtio_device *vdev, const struct virtio_state *loaded,
+			  struct error *err)
+{
+	const bool here = vdev->offers & BLK_F_RO, told = loaded->device_features & BLK_F_RO;
+
+	if (here == told)
+		return 0;
+	return error_set(err, -EINVAL, EXIT_STATUS_RESOURCE,
+			 "%s: the disk is %s, the guest's was %s; give it the same on both hosts "
+			 "(readonly=)",
+			 vdev->device.name, here ? "read-only" : "writable",
+			 told ? "read-only" : "writable");
+}
+
+/* The guest goes on with the disk that it knows: a smaller one would lose its data, larger blocks and shorter discards
+ * would make errors of its requests. */
+static int blk_judge(struct virtio_device *vdev, const struct virtio_state *loaded,
+		     struct error *err)
+{
+	const struct block_geometry *g = &from_vdev(vdev)->block->geometry;
+	struct blk_config told;
+
+	memcpy(&told, loaded->config, sizeof(told));
+	const struct blk_fact facts[] = {
+		{ "sectors", g->size / BLK_SECTOR, le64_get(told.capacity),
+		  g->size / BLK_SECTOR == le64_get(told.capacity) },
+		{ "bytes in a block", g->logical_block, le32_get(told.blk_size),
+		  g->logical_block <= le32_get(told.blk_size) },
+		{ "sectors in a discard", sectors_of(g->max_discard),
+		  le32_get(told.max_discard_sectors),
+		  !both_do(vdev, loaded, BLK_F_DISCARD) ||
+			  sectors_of(g->max_discard) >= le32_get(told.max_discard_sectors) },
+		{ "sectors in a write of zeroes", sectors_of(g->max_discard),
+		  le32_get(told.max_write_zeroes_sectors),
+		  !both_do(vdev, loaded, BLK_F_WRITE_ZEROES) ||
+			  sectors_of(g->max_discard) >= le32_get(told.max_write_zeroes_sectors) },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(facts); i++)
+		if (!facts[i].good)
+			return error_set(
+				err, -EINVAL, EXIT_STATUS_RESOURCE,
+				"%s: the disk has %llu %s, the guest's had %llu; give it a "
+				"disk of the same size and kind",
+				vdev->device.name, (unsigned long long)facts[i].here, facts[i].what,
+				(unsigned long long)facts[i].told);
+	return judge_readonly(vdev, loaded, err);
+}
+
+static int blk_after_load(struct virtio_device *vdev, struct error *err)
+{
+	int r = blk_judge(vdev, vdev->state, err);
+
+	if (r == 0)
+		set_cache_mode(from_vdev(vdev), vdev->state->driver_features);
+	return r;
 }
 
 static uint8_t log2_of(uint32_t power)
@@ -167,6 +222,11 @@ static void blk_stop(struct virtio_device *vdev)
 	close_queues(from_vdev(vdev));
 }
 
+static int blk_own(struct virtio_device *vdev, bool own, struct error *err)
+{
+	return block_own(from_vdev(vdev)->block, own, err);
+}
+
 static void free_requests(struct virtio_blk *blk)
 {
 	for (unsigned int i = 0; i < blk->n_queues; i++)
@@ -184,15 +244,33 @@ static void blk_destroy(struct virtio_device *vdev)
 	free(blk);
 }
 
+static const struct virtio_feature_words feature_words[] = {
+	{ BLK_F_SEG_MAX, "the limit of segments" },
+	{ BLK_F_BLK_SIZE, "the size of blocks" },
+	{ BLK_F_FLUSH, "flushes" },
+	{ BLK_F_TOPOLOGY, "the disk's topology" },
+	{ BLK_F_CONFIG_WCE, "the switch of the write cache" },
+	{ BLK_F_MQ, "several queues" },
+	{ BLK_F_DISCARD, "discards" },
+	{ BLK_F_WRITE_ZEROES, "writes of zeroes" },
+	{ 0, NULL },
+};
+
 static const struct virtio_ops blk_ops = {
 	.queue_started = blk_queue_started,
 	.queue_kicked = blk_queue_kicked,
 	.queue_stopping = blk_queue_stopping,
+	.queue_drain = blk_queue_drain,
 	.config_written = blk_config_written,
 	.negotiated = blk_negotiated,
+	.own = blk_own,
 	.stop = blk_stop,
+	.judge = blk_judge,
 	.after_load = blk_after_load,
 	.destroy = blk_destroy,
+	.feature_words = feature_words,
+	.feature_way_out =
+		"give it a disk of the same kind (file or block device) that can do the same",
 };
 
 static int init_requests(struct virtio_blk *blk, unsigned int index)

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "block/block.h"
+#include "bus/request.h"
 #include "virtio/virtio.h"
 
 /* Feature bits (virtio 1.2, 5.2.3). */
@@ -26,6 +27,7 @@
 struct blk_request {
 	struct block_request block;
 	struct blk_queue *queue;
+	uint64_t begin;	  /* for who watches: request_begin */
 	struct list link; /* free, or to be issued again, or issued again and in flight */
 	int verdict;	  /* 0: for the disk; FINISHED; or a negative errno */
 	bool again;	  /* issued again after a load */
@@ -48,10 +50,14 @@ struct blk_queue {
 	unsigned int in_flight;			 /* given to the disk */
 	bool pushed;				 /* since the last signal */
 	bool stopping;
-	bool working; /* looks at everything anyway: nothing needs to wake it */
+	struct block_request flush; /* of a drain */
+	bool flushing;		    /* it is on its way */
+	bool unflushed;		    /* something was written since the last one */
+	bool working;		    /* looks at everything anyway: nothing needs to wake it */
 	struct loop_timer poll;
 	uint64_t poll_ns;    /* how long to look for more before waiting; 0: not at all */
 	uint64_t idle_since; /* ns */
+	uint64_t serve_ns;   /* what a request takes on this thread, about */
 };
 
 struct virtio_blk {
@@ -75,5 +81,6 @@ void blk_request_answer(struct blk_request *request, int result);
 int blk_queue_started(struct virtio_vq *vq);
 void blk_queue_kicked(struct virtio_vq *vq);
 void blk_queue_stopping(struct virtio_vq *vq);
+void blk_queue_drain(struct virtio_vq *vq);
 void blk_queue_batch_end(struct block_queue *block);
 void blk_queue_poll(struct loop_timer *timer);

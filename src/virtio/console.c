@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus/request.h"
+
 #define QUEUE_RECEIVE 0
 #define QUEUE_TRANSMIT 1
 #define N_QUEUES 2
@@ -34,6 +36,7 @@ struct virtio_console {
 	uint64_t blocked_at; /* ns, when the reader last took something */
 	struct loop_timer patience;
 	struct virtio_chain chain; /* of the transmit queue */
+	uint64_t begin;		   /* of `chain`, for who watches: request_begin */
 	struct virtio_chain room;  /* of the receive queue, in use inside one call only */
 };
 
@@ -124,11 +127,13 @@ static int fill_chain(struct virtio_console *console, struct virtio_queue *queue
 {
 	struct virtio_chain *room = &console->room;
 	int r = virtio_queue_pop(queue, room);
+	uint64_t begin = request_begin(&console->vdev.device);
 	size_t n;
 
 	if (r <= 0)
 		return r;
 	n = iov_from_buf(virtio_chain_in(room), room->n_in, 0, input, len);
+	request_moved(&console->vdev.device, QUEUE_RECEIVE, REQUEST_READ, begin, n);
 	virtio_queue_push(queue, room, (uint32_t)n);
 	consume_input(console, n);
 	return 1;
@@ -206,6 +211,8 @@ static bool give_up(struct virtio_console *console, struct loop *loop)
 
 static void release_held(struct virtio_console *console, struct virtio_queue *queue)
 {
+	request_moved(&console->vdev.device, QUEUE_TRANSMIT, REQUEST_WRITE, console->begin,
+		      console->chain.out_len);
 	virtio_queue_push(queue, &console->chain, 0);
 	console->holding = false;
 	console->state.sent = 0;
@@ -223,6 +230,8 @@ static int transmit(struct virtio_console *console, struct virtio_vq *vq)
 			return 0;
 		if (r == 0)
 			continue;
+		if (!console->holding)
+			console->begin = request_begin(&console->vdev.device);
 		console->holding = true;
 		if (!send_held(console) && !give_up(console, worker_loop(vq->worker)))
 			return 0;

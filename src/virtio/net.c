@@ -107,6 +107,15 @@ int net_offloads_apply(struct virtio_net *vn)
 	return vn->net->ops->set_offloads(vn->net, offloads);
 }
 
+/* One pair, and nothing negotiated. */
+static void net_reset(struct virtio_device *vdev)
+{
+	struct virtio_net *vn = virtio_net_of(vdev);
+
+	__atomic_store_n(&vn->state.pairs, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&vn->state.guest_offloads, 0, __ATOMIC_RELAXED);
+}
+
 static int net_negotiated(struct virtio_device *vdev, uint64_t features)
 {
 	struct virtio_net *vn = virtio_net_of(vdev);
@@ -114,8 +123,7 @@ static int net_negotiated(struct virtio_device *vdev, uint64_t features)
 	for (size_t i = 0; i < ARRAY_SIZE(requirements); i++)
 		if ((features & requirements[i].feature) && !(features & requirements[i].any_of))
 			return -EINVAL;
-	/* A new driver begins with one pair, all that it negotiated, and the MAC address as configured. */
-	__atomic_store_n(&vn->state.pairs, 1, __ATOMIC_RELEASE);
+	/* A new driver begins with all that it negotiated, and the MAC address as configured. */
 	__atomic_store_n(&vn->state.guest_offloads, features & NET_F_GUEST_OFFLOADS,
 			 __ATOMIC_RELAXED);
 	memcpy(vdev->state->config, vn->mac, sizeof(vn->mac));
@@ -154,6 +162,14 @@ int virtio_net_announce(struct device *device)
 		return -EOPNOTSUPP;
 	net_status_change(vn, STATUS_ANNOUNCE, 0);
 	return 0;
+}
+
+void virtio_net_own_mac(struct device *device)
+{
+	struct virtio_net *vn = virtio_net_of(container_of(device, struct virtio_device, device));
+
+	virtio_config_update(&vn->vdev, offsetof(struct net_config_space, mac), vn->mac,
+			     sizeof(vn->mac));
 }
 
 void virtio_net_mac(struct device *device, uint8_t ret_mac[6])
@@ -222,6 +238,7 @@ static void pair_poked(struct loop_watch *watch, uint32_t events _unused_)
 	struct virtio_vq *control;
 
 	fd_clear_event(watch->fd);
+	net_arrival_poked(pair);
 	net_pair_apply(pair);
 	control = __atomic_load_n(&pair->vn->control, __ATOMIC_ACQUIRE);
 	if (control)
@@ -254,6 +271,7 @@ static void close_on_worker(void *arg)
 	struct pair_job *job = arg;
 	struct net_pair *pair = job->pair;
 
+	loop_timer_cancel(&pair->arrival);
 	loop_remove(worker_loop(pair->worker), &pair->poke);
 	net_queue_close(TAKE_PTR(pair->queue));
 }
@@ -336,6 +354,23 @@ static void net_queue_stopping(struct virtio_vq *vq)
 		virtio_queue_idle(vq);
 }
 
+/* Longer frames than the network here takes would be lost, one by one and silently. */
+static int net_judge(struct virtio_device *vdev, const struct virtio_state *loaded,
+		     struct error *err)
+{
+	const struct net *net = virtio_net_of(vdev)->net;
+	unsigned int told =
+		(unsigned int)le_load(loaded->config + offsetof(struct net_config_space, mtu), 2);
+
+	if (!(vdev->offers & loaded->device_features & NET_F_MTU) || net->mtu >= told)
+		return 0;
+	return error_set(
+		err, -EINVAL, EXIT_STATUS_RESOURCE,
+		"%s: the guest was told that the network takes packets of %u bytes, at the "
+		"destination it takes %u; set the MTU of both taps alike (ip link set mtu)",
+		vdev->device.name, told, net->mtu);
+}
+
 static int net_after_load(struct virtio_device *vdev, struct error *err _unused_)
 {
 	struct virtio_net *vn = virtio_net_of(vdev);
@@ -374,15 +409,43 @@ static void net_destroy(struct virtio_device *vdev)
 	vn_free(vn);
 }
 
+static const struct virtio_feature_words feature_words[] = {
+	{ NET_F_CSUM, "checksums by the device" },
+	{ NET_F_GUEST_CSUM, "guest checksum offload" },
+	{ NET_F_CTRL_GUEST_OFFLOADS, "the switch of guest offloads" },
+	{ NET_F_MTU, "the network's MTU" },
+	{ NET_F_MAC, "a given MAC address" },
+	{ NET_F_GUEST_TSO4, "guest TSO" },
+	{ NET_F_GUEST_TSO6, "guest TSO of IPv6" },
+	{ NET_F_GUEST_ECN, "guest TSO with ECN" },
+	{ NET_F_GUEST_UFO, "guest UFO" },
+	{ NET_F_HOST_TSO4, "TSO" },
+	{ NET_F_HOST_TSO6, "TSO of IPv6" },
+	{ NET_F_HOST_ECN, "TSO with ECN" },
+	{ NET_F_HOST_UFO, "UFO" },
+	{ NET_F_MRG_RXBUF, "mergeable receive buffers" },
+	{ NET_F_STATUS, "the state of the link" },
+	{ NET_F_CTRL_VQ, "the control queue" },
+	{ NET_F_GUEST_ANNOUNCE, "announcements by the guest" },
+	{ NET_F_MQ, "several queues" },
+	{ NET_F_CTRL_MAC_ADDR, "changes of its MAC address" },
+	{ 0, NULL },
+};
+
 static const struct virtio_ops net_ops = {
 	.queue_started = net_queue_started,
 	.queue_kicked = net_queue_kicked,
 	.queue_stopping = net_queue_stopping,
 	.negotiated = net_negotiated,
+	.reset = net_reset,
 	.start = net_start,
 	.stop = net_stop,
+	.judge = net_judge,
 	.after_load = net_after_load,
 	.destroy = net_destroy,
+	.feature_words = feature_words,
+	.feature_way_out = "connect it alike on both hosts (tap or passt, vhost=off), with kernels "
+			   "that can do the same",
 };
 
 static int make_pairs(struct virtio_net *vn)
@@ -397,6 +460,7 @@ static int make_pairs(struct virtio_net *vn)
 		vn->pairs[i] = pair;
 		pair->vn = vn;
 		pair->index = i;
+		loop_timer_init(&pair->arrival, net_arrival_due);
 		pair->poke = (struct loop_watch){ fd_new_event(), EPOLLIN, pair_poked };
 		if (pair->poke.fd < 0)
 			return pair->poke.fd;

@@ -19,8 +19,15 @@ _must_check_ int virtio_net_new(const struct virtio_host *host,
 				struct error *err);
 
 /* Asks the guest to announce its addresses (after a move). -EOPNOTSUPP when its driver cannot, or does not
- * work yet: the caller then announces the MAC address by itself. device.lock not held. */
+ * work yet: what is known then is told by virtio_net_arrived. device.lock not held. */
 _must_check_ int virtio_net_announce(struct device *device);
+
+/* Tells the switches, from the host's side, that the MAC address is here now: reverse ARP frames over about a second. After
+ * the device was started; any thread, returns at once. */
+void virtio_net_arrived(struct device *device);
+
+/* The address that this VM was made with, instead of a loaded one's. Before the guest runs; device.lock not held. */
+void virtio_net_own_mac(struct device *device);
 
 /* The MAC address that the guest uses now. device.lock not held. */
 void virtio_net_mac(struct device *device, uint8_t ret_mac[6]);

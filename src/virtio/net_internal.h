@@ -93,6 +93,7 @@ struct net_rx {
 	 * buffers already; the rest is in `spill`. It is lost by save and reset, as on a wire. */
 	size_t held, held_direct;
 	uint8_t spill[NET_FRAME_MAX];
+	uint64_t begin; /* of the frame being received, for who watches: request_begin */
 };
 
 struct net_pair {
@@ -106,6 +107,9 @@ struct net_pair {
 	bool active;			 /* the net_queue is in use */
 	bool gone;			 /* the attachment vanished */
 	bool tx_blocked;		 /* waits for `writable` */
+	bool arrived;			 /* atomic: the VM has just come to this host */
+	unsigned int arrivals_sent;	 /* frames that tell so */
+	struct loop_timer arrival;	 /* the next of them */
 	struct virtio_chain chain;	 /* scratch */
 	struct net_rx rx;
 };
@@ -142,6 +146,9 @@ void net_status_change(struct virtio_net *vn, uint16_t set, uint16_t clear);
 void net_pair_apply(struct net_pair *pair);
 /* The pair's worker: the attachment vanished; the link goes down. */
 void net_pair_gone(struct net_pair *pair);
+/* The first pair's worker: begins to tell that the VM came to this host, if it did; and goes on with it. */
+void net_arrival_poked(struct net_pair *pair);
+void net_arrival_due(struct loop_timer *timer);
 /* The offloads that state.guest_offloads stands for, to the net. A queue's worker. */
 _must_check_ int net_offloads_apply(struct virtio_net *vn);
 
@@ -152,6 +159,10 @@ struct net_role {
 	void (*stopping)(struct virtio_vq *vq);
 };
 extern const struct net_role net_rx_role, net_tx_role, net_control_role, net_vhost_role;
+
+/* The pair's worker: its queue goes to the kernel (net_vhost.c); what it had taken goes back to the driver's ring. */
+void net_rx_leave(struct net_pair *pair);
+void net_tx_leave(struct net_pair *pair);
 
 /* Frames wait in the net (or may do so): delivers some of them. The pair's worker. */
 void net_rx_run(struct net_pair *pair);

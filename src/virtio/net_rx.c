@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "bus/request.h"
 #include "net/iov.h"
 #include "virtio/net_internal.h"
 
@@ -148,6 +149,28 @@ static unsigned int chains_for(const struct net_rx *rx, size_t len)
 	return n;
 }
 
+/* Shows a received frame to who watches: false when they drop it. */
+static bool show_frame(const struct net_pair *pair, const struct iovec *iov, unsigned int n_iov,
+		       size_t len)
+{
+	struct device_request shown = {
+		.device = &pair->vn->vdev.device,
+		.kind = REQUEST_NET,
+		.operation = REQUEST_READ,
+		.queue = (uint16_t)pair->rx_vq->index,
+		.worker = pair->worker,
+		.begin = pair->rx.begin,
+		.len = len - NET_HEADER_SIZE,
+		.iov = iov,
+		.n_iov = n_iov,
+		.skip = NET_HEADER_SIZE,
+	};
+
+	shown.status = request_arrived(&shown);
+	request_answered(&shown);
+	return shown.status == 0;
+}
+
 /* Completes the header in the guest's buffer and gives the frame to the driver. */
 static void deliver(struct net_pair *pair, struct virtio_queue *queue, size_t len)
 {
@@ -163,6 +186,8 @@ static void deliver(struct net_pair *pair, struct virtio_queue *queue, size_t le
 		header = (struct net_header){ 0 };
 	header.num_buffers = le16_make((uint16_t)n);
 	net_iov_write(staged(rx), rx->n, 0, &header, sizeof(header));
+	if (rx->begin && !show_frame(pair, staged(rx), rx->n, len))
+		return;
 	while (n--) {
 		size_t part = MIN(left, (size_t)rx->chains[0].len);
 
@@ -226,6 +251,7 @@ static enum step receive_one(struct net_pair *pair, struct virtio_queue *queue, 
 		return STEP_BROKEN;
 	if (!rx->n_chains)
 		return STEP_STARVED;
+	rx->begin = request_begin(&pair->vn->vdev.device);
 	n = receive(pair);
 	if (n <= 0)
 		return n == 0 ? STEP_NONE : STEP_GONE;
@@ -322,15 +348,24 @@ static void rx_kicked(struct virtio_vq *vq)
 	net_rx_run(vq->owner);
 }
 
-static void rx_stopping(struct virtio_vq *vq)
+static void stop_receiving(struct net_pair *pair)
 {
-	struct net_pair *pair = vq->owner;
-
 	pair->rx_vq = NULL;
 	forget_staged(&pair->rx);
 	net_want_readable(pair->queue, false);
-	net_pair_apply(pair);
+}
+
+static void rx_stopping(struct virtio_vq *vq)
+{
+	stop_receiving(vq->owner);
+	net_pair_apply(vq->owner);
 	virtio_queue_idle(vq);
+}
+
+void net_rx_leave(struct net_pair *pair)
+{
+	virtio_queue_unpop_all(&pair->rx_vq->queue);
+	stop_receiving(pair);
 }
 
 const struct net_role net_rx_role = {

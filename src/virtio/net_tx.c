@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
+#include "bus/request.h"
 #include "net/iov.h"
 #include "virtio/net_internal.h"
 
@@ -80,6 +81,38 @@ static int send_chain(struct net_pair *pair, const struct virtio_chain *chain)
 	return net_send(pair->queue, iov, n) == -EAGAIN ? -EAGAIN : 0;
 }
 
+/* As those see it who watch. */
+static struct device_request frame_shown(const struct net_pair *pair,
+					 const struct virtio_chain *chain, uint64_t begin)
+{
+	return (struct device_request){
+		.device = &pair->vn->vdev.device,
+		.kind = REQUEST_NET,
+		.operation = REQUEST_WRITE,
+		.queue = (uint16_t)pair->tx_vq->index,
+		.worker = pair->worker,
+		.begin = begin,
+		.len = chain->out_len > NET_HEADER_SIZE ? chain->out_len - NET_HEADER_SIZE : 0,
+		.iov = chain->iov,
+		.n_iov = chain->n_out,
+		.skip = NET_HEADER_SIZE,
+	};
+}
+
+/* Sends a frame under the eyes of who watches: they may drop it. */
+static int send_watched(struct net_pair *pair, const struct virtio_chain *chain, uint64_t begin)
+{
+	struct device_request shown = frame_shown(pair, chain, begin);
+	int r = 0;
+
+	shown.status = request_arrived(&shown);
+	if (shown.status == 0)
+		r = send_chain(pair, chain);
+	if (r == 0)
+		request_answered(&shown);
+	return r;
+}
+
 /* Sends until nothing is left (0), the net is full (-EAGAIN), the turn is over (1) or the driver errs. */
 static int send_some(struct net_pair *pair, struct virtio_queue *queue, unsigned int *ret_sent)
 {
@@ -88,10 +121,11 @@ static int send_some(struct net_pair *pair, struct virtio_queue *queue, unsigned
 
 	while (*ret_sent < TX_FRAMES_PER_TURN && bytes < TX_BYTES_PER_TURN) {
 		int r = virtio_queue_pop(queue, chain);
+		uint64_t begin = request_begin(&pair->vn->vdev.device);
 
 		if (r <= 0)
 			return r;
-		r = send_chain(pair, chain);
+		r = begin ? send_watched(pair, chain, begin) : send_chain(pair, chain);
 		if (r == -EAGAIN)
 			virtio_queue_unpop(queue, chain);
 		if (r < 0)
@@ -147,12 +181,15 @@ static void tx_kicked(struct virtio_vq *vq)
 	net_tx_run(vq->owner);
 }
 
-static void tx_stopping(struct virtio_vq *vq)
+void net_tx_leave(struct net_pair *pair)
 {
-	struct net_pair *pair = vq->owner;
-
 	pair->tx_vq = NULL;
 	pair->tx_blocked = false;
+}
+
+static void tx_stopping(struct virtio_vq *vq)
+{
+	net_tx_leave(vq->owner);
 	virtio_queue_idle(vq);
 }
 

@@ -13,6 +13,9 @@
  * it stops or the barrier is held: its state is then exact, and nobody writes guest memory. In between
  * kicks go to the kernel (the doorbell's eventfd is its own), and its calls come here by an eventfd and
  * leave as MSI-X messages.
+ *
+ * While somebody watches all requests (device.see_all) frames go through us instead: the queue changes hands where the
+ * barrier has it back anyway.
  */
 struct vhost_queue {
 	struct net_vhost *vhost;
@@ -20,8 +23,9 @@ struct vhost_queue {
 	struct virtio_vq *vq; /* while attached */
 	struct loop_watch call;
 	struct worker_pause pause;
-	bool running; /* the kernel works on it */
-	bool paused;  /* it does again after the barrier */
+	bool running;		    /* the kernel works on it */
+	bool paused;		    /* it does again after the barrier */
+	const struct net_role *own; /* we do; NULL: the kernel */
 };
 
 struct net_vhost {
@@ -100,17 +104,64 @@ static void vhost_park(struct worker_pause *pause)
 	take_back(q);
 }
 
+static struct net_pair *pair_of(const struct vhost_queue *q)
+{
+	return q->vhost->vn->pairs[0];
+}
+
+/* From the kernel's hands into ours: kicks come here. */
+static int work_ourselves(struct vhost_queue *q)
+{
+	struct loop *loop = worker_loop(q->vq->worker);
+	int r;
+
+	loop_remove(loop, &q->call);
+	r = loop_add(loop, &q->vq->kick);
+	q->own = q->index ? &net_tx_role : &net_rx_role;
+	return r < 0 ? r : q->own->started(q->vq);
+}
+
+/* And back. */
+static int let_kernel_work(struct vhost_queue *q)
+{
+	struct loop *loop = worker_loop(q->vq->worker);
+	int r;
+
+	if (q->index)
+		net_tx_leave(pair_of(q));
+	else
+		net_rx_leave(pair_of(q));
+	q->own = NULL;
+	loop_remove(loop, &q->vq->kick);
+	r = loop_add(loop, &q->call);
+	return r < 0 ? r : hand_over(q);
+}
+
 /* A state that was loaded meanwhile has stopped the queue; its new life begins by itself. */
 static void vhost_unpark(struct worker_pause *pause)
 {
 	struct vhost_queue *q = container_of(pause, struct vhost_queue, pause);
+	const bool see_all = q->vhost->vn->vdev.device.see_all;
+	int r = 0;
 
-	if (!q->paused || !q->vq->queue.started)
+	if (!q->vq->queue.started || (!q->paused && !q->own))
 		return;
-	if (hand_over(q) < 0)
+	if (q->own && !see_all)
+		r = let_kernel_work(q);
+	else if (!q->own)
+		r = see_all ? work_ourselves(q) : hand_over(q);
+	if (r < 0)
 		virtio_device_broken(&q->vhost->vn->vdev);
 	else
 		virtio_queue_again(q->vq); /* kicks that came while nobody listened */
+}
+
+static void vhost_kicked(struct virtio_vq *vq)
+{
+	struct vhost_queue *q = &virtio_net_of(vq->vdev)->vhost->queues[vq->index];
+
+	if (q->own)
+		q->own->kicked(vq);
 }
 
 static int vhost_started(struct virtio_vq *vq)
@@ -121,6 +172,7 @@ static int vhost_started(struct virtio_vq *vq)
 
 	q->vq = vq;
 	q->paused = false;
+	q->own = NULL;
 	loop_remove(loop, &vq->kick);
 	worker_add_pause(vq->worker, &q->pause);
 	/* Chains in flight of a machine that worked without vhost cannot be given to the kernel. */
@@ -130,7 +182,9 @@ static int vhost_started(struct virtio_vq *vq)
 		r = net_offloads_apply(q->vhost->vn);
 	if (r == 0)
 		r = loop_add(loop, &q->call);
-	return r == 0 ? hand_over(q) : r;
+	if (r < 0)
+		return r;
+	return q->vhost->vn->vdev.device.see_all ? work_ourselves(q) : hand_over(q);
 }
 
 static void vhost_stopping(struct virtio_vq *vq)
@@ -138,8 +192,13 @@ static void vhost_stopping(struct virtio_vq *vq)
 	struct vhost_queue *q = &virtio_net_of(vq->vdev)->vhost->queues[vq->index];
 	struct loop *loop = worker_loop(vq->worker);
 
-	take_back(q);
 	worker_remove_pause(&q->pause);
+	if (q->own) {
+		q->own->stopping(vq);
+		q->own = NULL;
+		return;
+	}
+	take_back(q);
 	loop_remove(loop, &q->call);
 	/* It was watched before this life: there is room for it. */
 	if (loop_add(loop, &vq->kick) < 0)
@@ -149,6 +208,7 @@ static void vhost_stopping(struct virtio_vq *vq)
 
 const struct net_role net_vhost_role = {
 	.started = vhost_started,
+	.kicked = vhost_kicked,
 	.stopping = vhost_stopping,
 };
 

@@ -398,6 +398,16 @@ void virtio_queue_unpop(struct virtio_queue *queue, const struct virtio_chain *c
 	state->next_avail--;
 }
 
+void virtio_queue_unpop_all(struct virtio_queue *queue)
+{
+	struct virtio_queue_state *state = queue->state;
+
+	while (queue->started && state->n_inflight) {
+		head_set_free(queue->busy, state->inflight[--state->n_inflight]);
+		state->next_avail--;
+	}
+}
+
 /* The pages behind the first `written` bytes of the writable buffers. */
 static void mark_written(struct virtio_queue *queue, const struct virtio_chain *chain,
 			 uint64_t written)

@@ -95,6 +95,9 @@ _must_check_ int virtio_queue_refetch(struct virtio_queue *queue, uint32_t index
 /* Returns a popped chain unused: it will be popped again. Only the last one popped. */
 void virtio_queue_unpop(struct virtio_queue *queue, const struct virtio_chain *chain);
 
+/* Returns all popped chains unused, in a queue that gives them back in the order in which it took them. */
+void virtio_queue_unpop_all(struct virtio_queue *queue);
+
 /* Gives a chain back with `written` bytes in its writable buffers: marks the pages of the first `written`
  * bytes dirty, then publishes the used element. `written` covers all that may have been touched, also by a
  * request that failed half way; more than in_len counts as in_len. Any order of chains. */

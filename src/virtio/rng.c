@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "bus/request.h"
+
 #define QUEUE_SIZE 64
 #define BYTES_PER_REQUEST 4096 /* the driver asks again for more (virtio 1.2, 5.4.6) */
 #define BYTES_PER_WINDOW KIB(64)
@@ -64,11 +66,13 @@ static int answer(struct virtio_rng *rng, struct virtio_queue *queue)
 {
 	struct virtio_chain *chain = &rng->chain;
 	size_t len = MIN(MIN(chain->in_len, rng->left), BYTES_PER_REQUEST);
+	uint64_t begin = request_begin(&rng->vdev.device);
 	int r = fill(rng->bytes, len);
 
 	if (r < 0)
 		return r;
 	iov_from_buf(virtio_chain_in(chain), chain->n_in, 0, rng->bytes, len);
+	request_moved(&rng->vdev.device, 0, REQUEST_READ, begin, len);
 	virtio_queue_push(queue, chain, (uint32_t)len);
 	/* A request without room costs too: nothing is free for ever. */
 	rng->left -= MAX(len, 1);

@@ -3,15 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
 #include "base/fd.h"
-
-#define PCI_VENDOR_VIRTIO 0x1af4
-#define PCI_DEVICE_MODERN 0x1040  /* + device type (virtio 1.2, 4.1.2.1) */
-#define PCI_SUBSYSTEM_MODERN 0x40 /* at least this where no legacy driver may bind */
 
 /* The driver is in charge and the device works. */
 static bool is_active(const struct virtio_state *s)
@@ -151,6 +146,8 @@ static void reset_registers_locked(struct virtio_device *vdev)
 	for (unsigned int i = 0; i < vdev->n_queues; i++)
 		virtio_queue_state_reset(&s->queues[i]);
 	__atomic_store_n(&vdev->broken, false, __ATOMIC_RELAXED);
+	if (vdev->ops->reset)
+		vdev->ops->reset(vdev);
 	device_touch(&vdev->device);
 }
 
@@ -215,16 +212,45 @@ static void stop_queue(struct virtio_vq *vq)
 		virtio_queue_idle(vq);
 }
 
-/* Brings the queue nearer to the life that is wanted. */
-static void control_ready(struct loop_watch *watch, uint32_t events _unused_)
+void virtio_queue_drained(struct virtio_vq *vq, int result)
+{
+	struct virtio_device *vdev = vq->vdev;
+
+	pthread_mutex_lock(&vdev->device.lock);
+	if (vq->drain && vq->drain == vdev->drain) {
+		vdev->undrained &= ~(1ULL << vq->index);
+		if (result < 0 && !vdev->drain_error)
+			vdev->drain_error = result;
+	}
+	pthread_mutex_unlock(&vdev->device.lock);
+}
+
+static void follow_drain(struct virtio_vq *vq, uint32_t wanted)
+{
+	const struct virtio_ops *ops = vq->vdev->ops;
+
+	if (vq->drain == wanted)
+		return;
+	vq->drain = wanted;
+	if (!wanted)
+		virtio_queue_again(vq); /* what the driver gave meanwhile */
+	else if (ops->queue_drain)
+		ops->queue_drain(vq);
+	else
+		virtio_queue_drained(vq, 0);
+}
+
+/* Brings the queue nearer to the life that is wanted, and to the rest. */
+void transport_control_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
 	struct virtio_vq *vq = container_of(watch, struct virtio_vq, control);
 	struct virtio_device *vdev = vq->vdev;
-	uint32_t wanted;
+	uint32_t wanted, drain;
 
 	fd_clear_event(watch->fd);
 	pthread_mutex_lock(&vdev->device.lock);
 	wanted = vq->wanted;
+	drain = vdev->drain;
 	pthread_mutex_unlock(&vdev->device.lock);
 	if (vq->life && vq->life != wanted)
 		stop_queue(vq);
@@ -232,9 +258,10 @@ static void control_ready(struct loop_watch *watch, uint32_t events _unused_)
 		start_queue(vq, wanted);
 	else if (!vq->life)
 		virtio_queue_idle(vq); /* told to stop before it had started */
+	follow_drain(vq, drain);
 }
 
-static void kick_ready(struct loop_watch *watch, uint32_t events _unused_)
+void transport_kick_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
 	struct virtio_vq *vq = container_of(watch, struct virtio_vq, kick);
 	struct virtio_device *vdev = vq->vdev;
@@ -284,7 +311,7 @@ static int transport_start(struct device *device, const struct thread_entry *ent
 	return 0;
 }
 
-static void end_workers(struct virtio_device *vdev)
+void transport_end_workers(struct virtio_device *vdev)
 {
 	for (unsigned int i = 0; i < vdev->n_workers; i++)
 		worker_free(TAKE_PTR(vdev->workers[i]));
@@ -302,7 +329,7 @@ static void transport_stop(struct device *device)
 	pthread_mutex_unlock(&device->lock);
 	if (vdev->ops->stop)
 		vdev->ops->stop(vdev);
-	end_workers(vdev);
+	transport_end_workers(vdev);
 }
 
 static void transport_reset(struct device *device)
@@ -322,6 +349,47 @@ static bool transport_resetting(struct device *device)
 	busy = vdev->queues_busy != 0;
 	pthread_mutex_unlock(&device->lock);
 	return busy;
+}
+
+/* Numbers of drains, as those of lives, are not 0. */
+static uint32_t new_drain(struct virtio_device *vdev)
+{
+	if (++vdev->drains == 0)
+		vdev->drains = 1;
+	return vdev->drains;
+}
+
+static void transport_drain(struct device *device, bool on)
+{
+	struct virtio_device *vdev = from_device(device);
+
+	pthread_mutex_lock(&device->lock);
+	vdev->drain = on ? new_drain(vdev) : 0;
+	vdev->drain_error = 0;
+	vdev->undrained = 0;
+	for (unsigned int i = 0; vdev->running && i < vdev->n_queues; i++) {
+		vdev->undrained |= on ? 1ULL << i : 0;
+		fd_signal_event(vdev->queues[i].control.fd);
+	}
+	pthread_mutex_unlock(&device->lock);
+}
+
+static int transport_drained(struct device *device)
+{
+	struct virtio_device *vdev = from_device(device);
+	int r;
+
+	pthread_mutex_lock(&device->lock);
+	r = vdev->drain_error ? vdev->drain_error : !vdev->undrained;
+	pthread_mutex_unlock(&device->lock);
+	return r;
+}
+
+static int transport_own(struct device *device, bool own, struct error *err)
+{
+	struct virtio_device *vdev = from_device(device);
+
+	return vdev->ops->own ? vdev->ops->own(vdev, own, err) : 0;
 }
 
 /* The barrier is held: workers are parked (or not started yet), so their side may be touched here. What an
@@ -345,8 +413,23 @@ static int loaded_locked(struct virtio_device *vdev, struct error *err)
 		return r;
 	if (s->resetting)
 		reset_registers_locked(vdev);
+	/* The next driver must not be given what this host does not have. */
+	s->device_features &= vdev->offers;
 	__atomic_store_n(&vdev->broken, s->status & STATUS_NEEDS_RESET, __ATOMIC_RELAXED);
 	return 0;
+}
+
+/* The transport's part lies at the same place in what was loaded as in the device's own state. */
+static int transport_judge(struct device *device, const void *loaded, struct error *err)
+{
+	struct virtio_device *vdev = from_device(device);
+	size_t at = (size_t)((const char *)vdev->state - (const char *)device->state);
+	const struct virtio_state *state = (const struct virtio_state *)((const char *)loaded + at);
+	int r = pci_function_judge(&vdev->pci, &state->pci, err);
+
+	if (r == 0 && vdev->ops->judge)
+		r = vdev->ops->judge(vdev, state, err);
+	return r == 0 ? transport_judge_features(vdev, state, err) : r;
 }
 
 static int transport_after_load(struct device *device, struct error *err)
@@ -375,184 +458,15 @@ static void transport_destroy(struct device *device)
 	vdev->ops->destroy(vdev);
 }
 
-static const struct device_ops transport_ops = {
+const struct device_ops transport_ops = {
 	.start = transport_start,
 	.stop = transport_stop,
 	.reset = transport_reset,
 	.resetting = transport_resetting,
+	.drain = transport_drain,
+	.drained = transport_drained,
+	.own = transport_own,
+	.judge = transport_judge,
 	.after_load = transport_after_load,
 	.destroy = transport_destroy,
 };
-
-/* ---- making ---- */
-
-/* Class codes by device type (PCI Code and ID Assignment Specification 1.11). */
-static uint32_t class_of(uint16_t id)
-{
-	static const struct {
-		uint16_t id;
-		uint32_t class_code;
-	} classes[] = {
-		{ VIRTIO_ID_NET, 0x020000 },	 /* network controller, Ethernet */
-		{ VIRTIO_ID_BLOCK, 0x010000 },	 /* mass storage, SCSI as its relatives say */
-		{ VIRTIO_ID_CONSOLE, 0x078000 }, /* communication, other */
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
-		if (classes[i].id == id)
-			return classes[i].class_code;
-	return 0xff0000; /* fits no class */
-}
-
-static void init_state(struct virtio_state *state, const struct virtio_params *params)
-{
-	*state = (struct virtio_state){
-		.device_features = params->features | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
-				   VIRTIO_F_INDIRECT_DESC,
-		.config_msix_vector = VIRTIO_NO_VECTOR,
-		.config_len = (uint32_t)params->config_len,
-		.n_queues = params->n_queues,
-	};
-	if (params->config_len)
-		memcpy(state->config, params->config, params->config_len);
-	for (unsigned int i = 0; i < params->n_queues; i++) {
-		state->queues[i].max_size = params->queue_size;
-		virtio_queue_state_reset(&state->queues[i]);
-	}
-}
-
-static int init_queue(struct virtio_device *vdev, unsigned int index, struct worker *worker)
-{
-	struct virtio_vq *vq = &vdev->queues[index];
-	int r;
-
-	vq->vdev = vdev;
-	vq->index = index;
-	vq->worker = worker;
-	vq->kick.fd = fd_new_event();
-	vq->control.fd = fd_new_event();
-	if (vq->kick.fd < 0 || vq->control.fd < 0)
-		return MIN(vq->kick.fd, vq->control.fd);
-	vq->doorbell = (struct doorbell){ .space = BUS_MMIO, .size = 2, .event = vq->kick.fd };
-	r = loop_add(worker_loop(worker), &vq->control);
-	return r < 0 ? r : loop_add(worker_loop(worker), &vq->kick);
-}
-
-static int init_workers(struct virtio_device *vdev, const struct virtio_params *params,
-			const struct virtio_host *host)
-{
-	/* A thread's name has 15 bytes: "virtio-" tells nothing new. */
-	const char *short_name = strncmp(params->name, "virtio-", 7) ? params->name
-								     : params->name + 7;
-	char name[16];
-
-	for (unsigned int i = 0; i < params->n_workers; i++) {
-		snprintf(name, sizeof(name), "%.10s:%u", short_name, i);
-		vdev->workers[i] = worker_new(name, host->clock, host->quiesce);
-		if (!vdev->workers[i])
-			return -ENOMEM;
-		vdev->n_workers++;
-	}
-	return 0;
-}
-
-static int init_queues(struct virtio_device *vdev, const struct virtio_params *params)
-{
-	for (unsigned int i = 0; i < vdev->n_queues; i++) {
-		unsigned int worker = params->worker_of ? params->worker_of(i) : i;
-		int r = init_queue(vdev, i, vdev->workers[worker % vdev->n_workers]);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int init_pci(struct virtio_device *vdev, const struct virtio_params *params,
-		    struct pci_host *pci)
-{
-	struct pci_identity identity = {
-		.vendor = PCI_VENDOR_VIRTIO,
-		.device = PCI_DEVICE_MODERN + params->id,
-		.subsystem_vendor = PCI_VENDOR_VIRTIO,
-		.subsystem = PCI_SUBSYSTEM_MODERN + params->id,
-		.class_code = class_of(params->id),
-		.revision = 1,
-	};
-	int r;
-
-	pci_function_init(&vdev->pci, &vdev->device, &vdev->state->pci, &identity,
-			  &registers_pci_ops);
-	r = registers_init(vdev);
-	if (r == 0) /* one vector for each queue, and one for changes of configuration */
-		r = pci_add_msix(&vdev->pci, vdev->n_queues + 1, TRANSPORT_MSIX_BAR);
-	if (r == 0)
-		r = pci_plug(pci, &vdev->pci, 0);
-	vdev->plugged = r == 0;
-	return r;
-}
-
-static int init_parts(struct virtio_device *vdev, const struct virtio_params *params,
-		      const struct virtio_host *host)
-{
-	int r = init_workers(vdev, params, host);
-
-	if (r == 0)
-		r = init_queues(vdev, params);
-	return r == 0 ? init_pci(vdev, params, host->pci) : r;
-}
-
-int virtio_device_init(struct virtio_device *vdev, struct virtio_state *state,
-		       const struct virtio_params *params, const struct virtio_host *host,
-		       struct error *err)
-{
-	const struct state_table *table = params->table ? params->table : &virtio_state_table;
-	int r;
-
-	assert(params->n_queues <= VIRTIO_QUEUES_MAX && params->n_workers <= VIRTIO_QUEUES_MAX);
-	assert(params->config_len <= sizeof(state->config));
-	*vdev = (struct virtio_device){
-		.state = state,
-		.ops = params->ops,
-		.memory = host->memory,
-		.doorbells = host->doorbells,
-		.n_queues = params->n_queues,
-	};
-	for (unsigned int i = 0; i < vdev->n_queues; i++) {
-		/* Edge-triggered: a doorbell need not be read to be cleared, which saves a system call each. */
-		vdev->queues[i].kick = (struct loop_watch){ -1, EPOLLIN | EPOLLET, kick_ready };
-		vdev->queues[i].control = (struct loop_watch){ -1, EPOLLIN, control_ready };
-	}
-	init_state(state, params);
-	device_init(&vdev->device, &transport_ops, params->name, table,
-		    params->table ? params->table_state : state);
-	pthread_cond_init(&vdev->idle, NULL);
-	r = init_parts(vdev, params, host);
-	if (r < 0) {
-		virtio_device_release(vdev);
-		return error_set(err, r, r == -ENOSPC ? EXIT_STATUS_USAGE : EXIT_STATUS_HOST,
-				 "%s: %s", params->name,
-				 r == -ENOSPC ? "no free PCI slot or address left; "
-						"give the machine fewer devices"
-					      : "no memory or descriptors left on this host; "
-						"raise its limits (ulimit -n)");
-	}
-	return 0;
-}
-
-void virtio_device_release(struct virtio_device *vdev)
-{
-	end_workers(vdev);
-	for (unsigned int i = 0; i < vdev->n_queues; i++) {
-		struct virtio_vq *vq = &vdev->queues[i];
-
-		if (vq->rings)
-			doorbell_remove(vdev->doorbells, &vq->doorbell);
-		fd_close(vq->kick.fd);
-		fd_close(vq->control.fd);
-	}
-	if (vdev->plugged)
-		pci_unplug(&vdev->pci);
-	pthread_cond_destroy(&vdev->idle);
-	device_release(&vdev->device);
-}

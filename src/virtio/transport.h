@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Private to the transport: what its two halves, registers.c (what the guest sees) and transport.c (the
- * life of the device), need of each other. All with device.lock held. transport_state.c describes what is saved.
+ * Private to the transport: what its parts need of each other. registers.c is what the guest sees, transport.c the life of the
+ * device, transport_new.c puts it together, transport_state.c describes what is saved. All with device.lock held, but for what
+ * transport_new.c takes.
  *
  *   BAR 0, 16 KiB of 32-bit MMIO          BAR 1: MSI-X table and PBA
  *   0x0000  common configuration
@@ -44,5 +45,16 @@ void transport_activate_locked(struct virtio_device *vdev);
 /* The driver wrote 0 to the status register, or the machine is reset: queues stop on their workers; the
  * registers return to power-on values when the last one is idle, at once when none is active. */
 void transport_reset_locked(struct virtio_device *vdev);
+/* Whether a guest with this loaded state finds all that it uses: what its driver accepted, or may be choosing from right now.
+ * Names what is missing. */
+_must_check_ int transport_judge_features(const struct virtio_device *vdev,
+					  const struct virtio_state *loaded, struct error *err);
 /* Lets doorbells follow the BAR and the queues that are active. */
 void transport_sync_doorbells_locked(struct virtio_device *vdev);
+
+/* For transport_new.c. */
+extern const struct device_ops transport_ops;
+void transport_kick_ready(struct loop_watch *watch, uint32_t events);
+void transport_control_ready(struct loop_watch *watch, uint32_t events);
+/* Ends and frees the workers; harmless when done before. */
+void transport_end_workers(struct virtio_device *vdev);

@@ -3,6 +3,8 @@
 /* The transport's state: its description, and the judgement of one that came from a stream. */
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "virtio/transport.h"
 
@@ -14,7 +16,7 @@
 
 static const struct state_field virtio_fields[] = {
 	STATE_FIELD_STRUCT(struct virtio_state, pci, &pci_state_table),
-	STATE_MUST_EQUAL(struct virtio_state, device_features, STATE_U64),
+	STATE_FIELD_KIND(struct virtio_state, device_features, STATE_U64, STATE_LOCAL),
 	STATE_FIELD_U64(struct virtio_state, driver_features),
 	STATE_FIELD_U32(struct virtio_state, device_feature_select),
 	STATE_FIELD_U32(struct virtio_state, driver_feature_select),
@@ -45,6 +47,61 @@ const struct state_table virtio_state_table = {
 	.check = check_table,
 };
 
+/* A driver that has begun to look at what is offered may accept all of it. One that keeps no order may have left out DRIVER. */
+static uint64_t used_features(const struct virtio_state *state)
+{
+	if (state->resetting)
+		return 0;
+	if (state->status & STATUS_FEATURES_OK)
+		return state->driver_features;
+	return state->status & STATUS_DRIVER ? state->device_features : 0;
+}
+
+static const char *words_of(const struct virtio_feature_words *words, uint64_t feature)
+{
+	for (; words && words->feature; words++)
+		if (words->feature == feature)
+			return words->words;
+	return NULL;
+}
+
+static void add_words(const struct virtio_device *vdev, uint64_t feature, char *text, size_t size)
+{
+	static const struct virtio_feature_words common[] = {
+		{ VIRTIO_F_INDIRECT_DESC, "indirect descriptors" },
+		{ VIRTIO_F_EVENT_IDX, "event indices" },
+		{ 0, NULL },
+	};
+	const char *words = words_of(vdev->ops->feature_words, feature);
+	size_t len = strlen(text);
+
+	if (!words)
+		words = words_of(common, feature);
+	if (words)
+		snprintf(text + len, size - len, "%s%s", len ? ", " : "", words);
+	else
+		snprintf(text + len, size - len, "%sfeature %d", len ? ", " : "",
+			 __builtin_ctzll(feature));
+}
+
+int transport_judge_features(const struct virtio_device *vdev, const struct virtio_state *loaded,
+			     struct error *err)
+{
+	uint64_t missing = used_features(loaded) & ~vdev->offers;
+	char text[200] = "";
+
+	if (!missing)
+		return 0;
+	for (; missing; missing &= missing - 1)
+		add_words(vdev, missing & -missing, text, sizeof(text));
+	return error_set(err, -EOPNOTSUPP, EXIT_STATUS_RESOURCE,
+			 "%s: the guest uses %s, which the device at the destination does not "
+			 "offer; %s",
+			 vdev->device.name, text,
+			 vdev->ops->feature_way_out ? vdev->ops->feature_way_out
+						    : "use the same version of the program");
+}
+
 static bool is_vector(const struct virtio_state *state, uint16_t vector)
 {
 	return vector == VIRTIO_NO_VECTOR || vector < state->pci.n_msix;
@@ -54,7 +111,8 @@ static bool is_vector(const struct virtio_state *state, uint16_t vector)
 static bool registers_consistent(const struct virtio_state *s)
 {
 	if (s->n_queues > VIRTIO_QUEUES_MAX || s->config_len > sizeof(s->config) ||
-	    s->resetting > 1 || s->isr > (ISR_QUEUE | ISR_CONFIG))
+	    !(s->device_features & VIRTIO_F_VERSION_1) || s->resetting > 1 ||
+	    s->isr > (ISR_QUEUE | ISR_CONFIG))
 		return false;
 	if (s->pci.n_msix != s->n_queues + 1 || !is_vector(s, s->config_msix_vector))
 		return false;

@@ -37,6 +37,13 @@
 
 struct virtio_device;
 struct virtio_vq;
+struct virtio_state;
+
+/* What a feature is to a person: "the guest uses ..., which the destination does not offer". */
+struct virtio_feature_words {
+	uint64_t feature; /* one bit; 0: the list's end */
+	const char *words;
+};
 
 /* Each may be NULL: nothing to do (queue_stopping: idle at once). */
 struct virtio_ops {
@@ -50,6 +57,9 @@ struct virtio_ops {
 	 * virtio_queue_idle(vq), here or from the last completion. Comes once for each queue_started, also for one
 	 * that failed. */
 	void (*queue_stopping)(struct virtio_vq *vq);
+	/* The queue's worker thread: pop no chains while vq->drain says so. Once all that was popped is done, and durable, call
+	 * virtio_queue_drained, here or later. Also for a queue that is not started. NULL: it is so at once. */
+	void (*queue_drain)(struct virtio_vq *vq);
 	/* vCPU thread, device.lock held. The guest wrote device configuration; state->config is unchanged: take
 	 * from `data` (`size` bytes, little-endian) what is writable. */
 	void (*config_written)(struct virtio_device *vdev, unsigned int offset, unsigned int size,
@@ -57,24 +67,34 @@ struct virtio_ops {
 	/* vCPU thread, device.lock held: the driver wants these features. Negative errno: FEATURES_OK stays
 	 * clear. Not called again after a load: see after_load. */
 	int (*negotiated)(struct virtio_device *vdev, uint64_t features);
+	/* device.lock held, all queues idle: the registers have their power-on values; so has what a driver chose. */
+	void (*reset)(struct virtio_device *vdev);
 
 	/* Device-specific part of device_ops, called by the transport's, device.lock not held. */
 
 	/* The workers' threads run (worker_call reaches them); no queue is started yet. */
 	int (*start)(struct virtio_device *vdev, struct error *err);
+	/* Control thread; see device_ops. */
+	int (*own)(struct virtio_device *vdev, bool own, struct error *err);
 	/* Every queue is idle; the workers' threads still run, and end right after. The device's stop waits for
 	 * that: it is never called while the barrier is held, nor from a worker. */
 	void (*stop)(struct virtio_device *vdev);
-	/* The state was replaced; before queues start. Judge the device's own part against what the host has. */
+	/* Judge the device's own part of a loaded state against what the host has; change nothing. */
+	int (*judge)(struct virtio_device *vdev, const struct virtio_state *loaded,
+		     struct error *err);
+	/* The state was replaced; before queues start. */
 	int (*after_load)(struct virtio_device *vdev, struct error *err);
 	/* Frees the type's object; calls virtio_device_release first. Never NULL. */
 	void (*destroy)(struct virtio_device *vdev);
+	/* The type's own features, and what to do where the host lacks one that a loaded guest uses. May be NULL. */
+	const struct virtio_feature_words *feature_words;
+	const char *feature_way_out;
 };
 
 /* Registers of the transport, saved as part of the device's state. */
 struct virtio_state {
 	struct pci_state pci;
-	uint64_t device_features; /* offered; must be equal on load */
+	uint64_t device_features; /* offered; after a load what both hosts offer */
 	uint64_t driver_features;
 	uint32_t device_feature_select, driver_feature_select;
 	uint8_t status;
@@ -103,7 +123,8 @@ struct virtio_vq {
 	struct loop_watch kick;	   /* doorbell's eventfd, on the worker's loop */
 	struct loop_watch control; /* start and stop requests from the transport */
 	struct doorbell doorbell;
-	void *owner; /* the device type's per-queue object */
+	void *owner;	/* the device type's per-queue object */
+	uint32_t drain; /* worker's thread: pop nothing, for the drain of this number; 0: none */
 	/* Private to transport.c. A life is one stretch between DRIVER_OK (or load) and idle, by number. */
 	uint32_t wanted; /* under device.lock: the life it should be in; 0: none */
 	bool rings;	 /* under device.lock: `doorbell` is added */
@@ -119,6 +140,7 @@ struct virtio_device {
 	const struct virtio_ops *ops;
 	struct memory *memory;
 	struct doorbells *doorbells;
+	uint64_t offers; /* what it can do on this host, whatever it shows */
 	unsigned int n_queues;
 	struct virtio_vq queues[VIRTIO_QUEUES_MAX];
 	unsigned int n_workers;
@@ -128,7 +150,11 @@ struct virtio_device {
 	uint32_t lives;	      /* number of the last life given out */
 	uint64_t queues_busy; /* bit mask: queues that were told to stop and are not idle yet */
 	pthread_cond_t idle;  /* queues_busy became 0 */
-	uint8_t access_cap;   /* offset of VIRTIO_PCI_CAP_PCI_CFG in configuration space */
+	uint32_t drain,
+		drains; /* the drain that is wanted, by number; 0: none; and the last number given out */
+	uint64_t undrained; /* bit mask: queues that are not there yet */
+	int drain_error;    /* of the first that could not be; 0: none */
+	uint8_t access_cap; /* offset of VIRTIO_PCI_CAP_PCI_CFG in configuration space */
 	bool plugged;
 	bool broken; /* atomic: DEVICE_NEEDS_RESET is set, kicks are ignored */
 };
@@ -169,6 +195,8 @@ void virtio_device_release(struct virtio_device *vdev);
 
 /* Worker's thread, after queue_stopping: nothing of the old life is in flight on this queue. */
 void virtio_queue_idle(struct virtio_vq *vq);
+/* Worker's thread, after queue_drain: all is done. Negative errno: it is not durable. */
+void virtio_queue_drained(struct virtio_vq *vq, int result);
 /* Worker's thread: pushes were made; interrupts the driver if it wants that. */
 void virtio_queue_signal(struct virtio_vq *vq);
 /* Any thread: queue_kicked is called (again) at the worker's next turn, after the barrier and others had

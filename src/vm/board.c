@@ -85,15 +85,14 @@ static int create_power(struct vm *vm, struct error *err _unused_)
 
 static int create_generation(struct vm *vm, struct error *err _unused_)
 {
-	struct device *device;
 	uint8_t id[16];
 	int r;
 
 	if (getrandom(id, sizeof(id), 0) != sizeof(id))
 		return -EIO;
-	r = generation_new(vm->memory, gpa(MAP_GENERATION_ID), id, &device);
+	r = generation_new(vm->memory, gpa(MAP_GENERATION_ID), id, &vm->generation);
 	if (r == 0)
-		append(vm, device);
+		append(vm, vm->generation);
 	return r;
 }
 
@@ -145,6 +144,7 @@ static int create_disks(struct vm *vm, struct error *err)
 
 		if (r < 0)
 			return r;
+		vm->disks[i] = params.block;
 		vm->resources->blocks[i] = NULL;
 		append(vm, device);
 	}
@@ -309,4 +309,51 @@ bool board_busy(struct vm *vm)
 			return true;
 	}
 	return false;
+}
+
+void board_drain(struct vm *vm, bool on)
+{
+	struct list *item, *next;
+
+	list_for_each(item, next, &vm->devices) {
+		struct device *device = device_of(item);
+
+		if (device->ops->drain)
+			device->ops->drain(device, on);
+	}
+}
+
+int board_drained(struct vm *vm, struct error *err)
+{
+	struct list *item, *next;
+	int all = 1;
+
+	list_for_each(item, next, &vm->devices) {
+		struct device *device = device_of(item);
+		int r = device->ops->drain ? device->ops->drained(device) : 1;
+
+		if (r < 0)
+			return error_set(err, r, EXIT_STATUS_RESOURCE,
+					 "%s: what was written cannot be made durable: %s; see its "
+					 "disk on this host",
+					 device->name, strerror(-r));
+		all &= r;
+	}
+	return all;
+}
+
+int board_own(struct vm *vm, bool own, struct error *err)
+{
+	struct list *item, *next;
+	int r = 0;
+
+	list_for_each(item, next, &vm->devices) {
+		struct device *device = device_of(item);
+
+		if (r == 0 && device->ops->own)
+			r = device->ops->own(device, own, err);
+	}
+	if (r < 0 && own)
+		(void)!board_own(vm, false, NULL);
+	return r;
 }

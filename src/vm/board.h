@@ -13,3 +13,9 @@ void board_stop(struct vm *vm);
 /* Begins the reset of every device; it is over when board_busy says no (queues finish their I/O first). */
 void board_reset(struct vm *vm);
 bool board_busy(struct vm *vm);
+/* Has every device take no new requests and finish, durably, those that it has; or go on. Not with the barrier held. */
+void board_drain(struct vm *vm, bool on);
+/* 1 when all have, 0 not yet, negative errno with `err`. */
+_must_check_ int board_drained(struct vm *vm, struct error *err);
+/* Lets what is shared with other hosts go, or takes it: all of it, or on an error nothing. */
+_must_check_ int board_own(struct vm *vm, bool own, struct error *err);

@@ -9,7 +9,7 @@ void vm_config_init(struct vm_config *config)
 {
 	*config = (struct vm_config){
 		.cpus = { .count = 1, .model = CPU_MODEL_HOST },
-		.memory = { .size = MIB(512), .hugepages = MEMORY_HUGE_OFF },
+		.memory = { .size = MIB(512), .hugepages = MEMORY_HUGE_THP },
 		.rng = true,
 		.sandbox = true,
 	};
@@ -20,6 +20,7 @@ void vm_config_release(struct vm_config *config)
 	free(config->kernel);
 	free(config->initrd);
 	free(config->cmdline);
+	free(config->gdb.path);
 	for (uint32_t i = 0; i < config->n_disks; i++) {
 		free(config->disks[i].path);
 		free(config->disks[i].filter);
@@ -33,6 +34,7 @@ void vm_config_release(struct vm_config *config)
 
 void vm_config_complete(struct vm_config *config)
 {
+	uuid_lower(config->uuid);
 	if (!config->cpus.max)
 		config->cpus.max = config->cpus.count;
 	for (uint32_t i = 0; i < config->n_disks; i++)
@@ -63,6 +65,12 @@ static void check_boot(const struct vm_config *config, struct problems *problems
 	if (config->detach && config->console == CONSOLE_STDIO)
 		problem(problems,
 			"console: stdio does not go with detach; give --console socket or pty");
+}
+
+static void check_gdb(const struct vm_config *config, struct problems *problems)
+{
+	if (config->gdb.wait && !config->gdb.path)
+		problem(problems, "gdb: wait needs a socket; give --gdb path=SOCKET,wait=on");
 }
 
 static void check_cpus(const struct vm_config *config, struct problems *problems)
@@ -156,6 +164,7 @@ void vm_config_check(const struct vm_config *config, struct problems *problems)
 {
 	check_boot(config, problems);
 	check_cpus(config, problems);
+	check_gdb(config, problems);
 	for (uint32_t i = 0; i < config->n_disks; i++)
 		check_disk(config, i, problems);
 	for (uint32_t i = 0; i < config->n_nets; i++)

@@ -12,12 +12,14 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/uuid.h"
 #include "cpu/model.h"
 #include "memory/memory.h"
 
 /* AUTO: stdio, or a socket when detached; vm_config_complete() decides. */
 enum console_kind { CONSOLE_AUTO, CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_SOCKET };
 enum net_kind { NET_TAP, NET_USER, NET_FD };
+enum watch_choice { WATCH_OFF, WATCH_NORMAL, WATCH_ALL };
 enum dirty_choice { DIRTY_CHOICE_AUTO, DIRTY_CHOICE_BITMAP, DIRTY_CHOICE_RING };
 
 struct cpus_config {
@@ -52,8 +54,14 @@ struct net_config {
 	char *filter; /* net/filters/filter.h, net_filter_stack; NULL: none */
 };
 
+struct gdb_config {
+	char *path; /* of the socket; NULL: no debugger */
+	bool wait;  /* for a debugger, before the first instruction */
+};
+
 struct vm_config {
 	char name[LIMIT_NAME];
+	char uuid[UUID_TEXT]; /* which VM this is, wherever it runs; "": not known yet */
 	char *kernel, *initrd, *cmdline;
 	struct cpus_config cpus;
 	struct memory_config memory;
@@ -61,6 +69,8 @@ struct vm_config {
 	struct disk_config disks[LIMIT_DISKS];
 	struct net_config nets[LIMIT_NETS];
 	enum console_kind console;
+	enum watch_choice watch; /* record requests from the first instruction on */
+	struct gdb_config gdb;
 	bool rng;     /* virtio-rng; on by default */
 	bool sandbox; /* on by default; off only for debugging */
 	bool detach;  /* return once the guest runs */

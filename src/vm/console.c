@@ -33,6 +33,7 @@ struct console {
 	struct loop *loop;
 	struct loop_watch wakeup;
 	struct loop_watch listener;
+	bool closed; /* it is not watched */
 	struct list sinks;
 	struct sink *primary;
 	unsigned int n_clients;
@@ -303,6 +304,7 @@ int console_new(struct loop *loop, struct console **ret_console)
 	console->stream.write = device_write;
 	console->stream.ready = device_ready;
 	console->listener.fd = -1;
+	console->closed = true;
 	list_init(&console->sinks);
 	pthread_mutex_init(&console->lock, NULL);
 	console->wakeup = (struct loop_watch){
@@ -326,7 +328,7 @@ void console_free(struct console *console)
 	while (!list_empty(&console->sinks))
 		sink_free(container_of(console->sinks.next, struct sink, link));
 	loop_remove(console->loop, &console->wakeup);
-	loop_remove(console->loop, &console->listener);
+	console_doors(console, false);
 	fd_close(console->wakeup.fd);
 	fd_close(console->listener.fd);
 	pthread_mutex_destroy(&console->lock);
@@ -422,7 +424,22 @@ int console_listen(struct console *console, int listener)
 		.events = EPOLLIN,
 		.ready = listener_ready,
 	};
-	return loop_add(console->loop, &console->listener);
+	console_doors(console, true);
+	return console->closed ? -ENOMEM : 0;
+}
+
+void console_doors(struct console *console, bool open)
+{
+	if (console->closed == !open || console->listener.fd < 0)
+		return;
+	if (!open)
+		loop_remove(console->loop, &console->listener);
+	console->closed = !open || loop_add(console->loop, &console->listener) < 0;
+}
+
+int console_socket(const struct console *console)
+{
+	return console->listener.fd;
 }
 
 void console_flush(struct console *console)

@@ -33,5 +33,10 @@ _must_check_ int console_attach(struct console *console, int in, int out, void (
 /* Accepts clients on a listening UNIX stream socket (ownership passes), LIMIT_CLIENTS at once. */
 _must_check_ int console_listen(struct console *console, int listener);
 
+/* New clients are accepted, or wait in the socket's backlog. It begins open. */
+void console_doors(struct console *console, bool open);
+/* The listening socket, borrowed; -1: none. */
+int console_socket(const struct console *console);
+
 /* Writes out what the sinks take without waiting: before the program ends. */
 void console_flush(struct console *console);

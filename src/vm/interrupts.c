@@ -125,6 +125,20 @@ static void vcpu_ended(void *ctx, uint32_t index _unused_, enum vcpu_end how)
 	vm_post(ctx, posted[how]);
 }
 
+static bool vcpu_debug(void *ctx, struct vcpu *vcpu, const struct kvm_debug_exit_arch *exit)
+{
+	struct vm *vm = ctx;
+
+	if (vm->stepper.stepped) {
+		vm->stepper.stepped(vm->stepper.ctx, vcpu, exit);
+		return false;
+	}
+	if (!vm->debugger.hit || !vm->debugger.hit(vm->debugger.ctx, vcpu, exit))
+		return false;
+	vm_post(vm, VM_POSTED_DEBUG);
+	return true;
+}
+
 struct vcpu_host interrupts_vcpu_host(struct vm *vm)
 {
 	return (struct vcpu_host){
@@ -137,6 +151,7 @@ struct vcpu_host interrupts_vcpu_host(struct vm *vm)
 		.pic_acknowledge = pic_acknowledge,
 		.failed = vcpu_failed,
 		.ended = vcpu_ended,
+		.debug = vcpu_debug,
 		.ctx = vm,
 	};
 }

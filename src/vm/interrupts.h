@@ -17,7 +17,8 @@ enum vm_posted {
 	VM_POSTED_POWER_OFF = 1,
 	VM_POSTED_RESET = 2,
 	VM_POSTED_FAILED = 4,
-	VM_POSTED_TRIPLE_FAULT = 8
+	VM_POSTED_TRIPLE_FAULT = 8,
+	VM_POSTED_DEBUG = 16,
 };
 /* Any thread: sets the bit and wakes the control loop. */
 void vm_post(struct vm *vm, uint32_t bit);

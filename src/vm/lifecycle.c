@@ -57,48 +57,94 @@ int vm_start(struct vm *vm, const struct vm_thread_entry *entry, struct error *e
 void vm_run(struct vm *vm)
 {
 	vm->status = VM_RUNNING;
+	if (vm->holders) {
+		cpus_quiesce(vm);
+		vm->status = VM_PAUSED;
+	}
 	cpus_park(vm, false);
-	changed(vm, "running");
+	changed(vm, vm->holders ? "paused" : "running");
 }
 
 void lifecycle_stop_threads(struct vm *vm)
 {
+	__atomic_store_n(&vm->ending, true, __ATOMIC_RELEASE);
 	if (vm->status == VM_PAUSED) {
 		/* A paused guest does not get to run once more on its way out: it may live elsewhere by now. */
 		cpus_park(vm, true);
 		vm->status = VM_RUNNING;
+		vm->holders = 0;
 		quiesce_end(&vm->quiesce);
 	}
 	cpus_stop(vm);
 	board_stop(vm);
 }
 
-int vm_pause(struct vm *vm)
+int vm_hold(struct vm *vm, enum vm_holder holder)
 {
-	if (vm->status == VM_PAUSED)
+	if (vm->holders & holder)
 		return -EALREADY;
 	if (vm->status == VM_RESETTING)
 		return -EBUSY;
-	if (vm->status != VM_RUNNING)
+	if (vm->status == VM_ENDED)
 		return -ESHUTDOWN;
-	quiesce_begin(&vm->quiesce);
+	vm->holders |= holder;
+	if (vm->status != VM_RUNNING) /* paused by another, or not yet run */
+		return 0;
+	cpus_quiesce(vm);
 	vm->status = VM_PAUSED;
 	changed(vm, "paused");
 	return 0;
 }
 
-int vm_resume(struct vm *vm)
+static void go_on(struct vm *vm)
 {
-	if (vm->status == VM_RUNNING || vm->status == VM_RESETTING)
-		return -EALREADY;
-	if (vm->status != VM_PAUSED)
-		return -ESHUTDOWN;
 	cpus_clock_stopped(vm);
 	vm->status = VM_RUNNING;
 	quiesce_end(&vm->quiesce);
 	fd_signal_event(vm->event.fd); /* a reset may have been asked for just before the pause */
 	changed(vm, "resumed");
+}
+
+int vm_let_go(struct vm *vm, enum vm_holder holder)
+{
+	if (!(vm->holders & holder))
+		return -EALREADY;
+	vm->holders &= ~(uint32_t)holder;
+	if (!vm->holders && vm->status == VM_PAUSED)
+		go_on(vm);
 	return 0;
+}
+
+void vm_wait(struct vm *vm, bool wait)
+{
+	if (vm->waits == wait || vm->status == VM_ENDED)
+		return;
+	vm->waits = wait;
+	cpus_wait(vm, wait);
+	if (vm->status == VM_RUNNING)
+		changed(vm, wait ? "paused" : "resumed");
+}
+
+int vm_pause(struct vm *vm)
+{
+	if (vm->status == VM_CREATED)
+		return -ESHUTDOWN;
+	return vm_hold(vm, VM_HELD_BY_USER);
+}
+
+int vm_resume(struct vm *vm)
+{
+	int r;
+
+	if (vm->status == VM_CREATED || vm->status == VM_ENDED)
+		return -ESHUTDOWN;
+	r = vm_let_go(vm, VM_HELD_BY_USER);
+	return vm->holders ? -EBUSY : r;
+}
+
+void vm_set_debugger(struct vm *vm, const struct vm_debugger *debugger)
+{
+	vm->debugger = *debugger;
 }
 
 bool vm_press_power_button(struct vm *vm)
@@ -152,6 +198,8 @@ void vm_end(struct vm *vm, enum vm_end how, const char *why)
 	if (vm->status == VM_ENDED)
 		return;
 	loop_timer_cancel(&vm->reset_poll);
+	if (vm->events.ending)
+		vm->events.ending(vm->events.ctx);
 	lifecycle_stop_threads(vm);
 	vm->status = VM_ENDED;
 	console_flush(vm->serial_console);
@@ -176,6 +224,8 @@ static void posted_ready(struct loop_watch *watch, uint32_t events _unused_)
 
 	fd_clear_event(watch->fd);
 	posted = __atomic_exchange_n(&vm->posted, 0, __ATOMIC_SEQ_CST);
+	if (posted & VM_POSTED_DEBUG)
+		vm->debugger.stopped(vm->debugger.ctx);
 	if (posted & VM_POSTED_TRIPLE_FAULT) {
 		/* Some kernels reboot so; where it was not meant, this is all that tells of it. */
 		log_line_limited(vm->log, &vm->fault_logged_ns, LOG_LEVEL_INFO,

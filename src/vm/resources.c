@@ -64,6 +64,16 @@ static int open_images(const struct vm_config *config, struct vm_resources *reso
 	return r;
 }
 
+static int stack_disk(const struct vm_config *config, struct vm_resources *resources, uint32_t i,
+		      struct error *err)
+{
+	resources->raws[i] = resources->blocks[i];
+	return config->disks[i].filter
+		       ? block_filter_stack(config->disks[i].filter, resources->blocks[i],
+					    &resources->blocks[i], err)
+		       : 0;
+}
+
 static int open_disks(const struct vm_config *config, struct vm_resources *resources,
 		      struct error *err)
 {
@@ -73,12 +83,12 @@ static int open_disks(const struct vm_config *config, struct vm_resources *resou
 			.fd = -1,
 			.readonly = config->disks[i].readonly,
 			.direct = config->disks[i].direct,
+			.elsewhere = resources->arriving,
 		};
 		int r = raw_open(&options, &resources->blocks[i], err);
 
-		if (r == 0 && config->disks[i].filter)
-			r = block_filter_stack(config->disks[i].filter, resources->blocks[i],
-					       &resources->blocks[i], err);
+		if (r == 0)
+			r = stack_disk(config, resources, i, err);
 		if (r < 0)
 			return r;
 	}
@@ -127,15 +137,23 @@ static int open_vhost(const struct net *net, int *ret_vhost, int *ret_tap, struc
 	return 0;
 }
 
+static int stack_net(const struct vm_config *config, struct vm_resources *resources, uint32_t i,
+		     struct error *err)
+{
+	resources->taps[i] = config->nets[i].kind == NET_USER ? NULL : resources->nets[i];
+	return config->nets[i].filter ? net_filter_stack(config->nets[i].filter, resources->nets[i],
+							 &resources->nets[i], err)
+				      : 0;
+}
+
 static int open_nets(const struct vm_config *config, struct vm_resources *resources,
 		     struct error *err)
 {
 	for (uint32_t i = 0; i < config->n_nets; i++) {
 		int r = open_net(&config->nets[i], &resources->nets[i], err);
 
-		if (r == 0 && config->nets[i].filter)
-			r = net_filter_stack(config->nets[i].filter, resources->nets[i],
-					     &resources->nets[i], err);
+		if (r == 0)
+			r = stack_net(config, resources, i, err);
 		if (r == 0 && config->nets[i].vhost)
 			r = open_vhost(resources->nets[i], &resources->vhost_fds[i],
 				       &resources->tap_fds[i], err);
@@ -159,6 +177,113 @@ int vm_resources_open(const struct vm_config *config, struct vm_resources *resou
 	if (r < 0)
 		vm_resources_close(resources);
 	return r;
+}
+
+/* ---- from one process to the next ---- */
+
+#define TAP_MTU_SHIFT 32
+#define TAP_BARE (1ULL << 63)
+
+int vm_resources_hand_over(const struct vm_config *config, const struct vm_resources *resources,
+			   int sock)
+{
+	int r = handed_send(sock, HANDED_KERNEL, 0, &resources->kernel_fd, 1, 0, NULL);
+
+	if (r == 0 && resources->initrd_fd >= 0)
+		r = handed_send(sock, HANDED_INITRD, 0, &resources->initrd_fd, 1, 0, NULL);
+	for (uint32_t i = 0; r == 0 && i < config->n_disks; i++) {
+		int fd = raw_fd(resources->raws[i]);
+
+		r = handed_send(sock, HANDED_DISK, i, &fd, 1, 0, NULL);
+	}
+	for (uint32_t i = 0; r == 0 && i < config->n_nets; i++) {
+		struct tap_facts tap;
+
+		if (!resources->taps[i] || !tap_describe(resources->taps[i], &tap))
+			return -EOPNOTSUPP;
+		r = handed_send(sock, HANDED_TAP, i, tap.fds, tap.queues,
+				tap.offloads | (uint64_t)tap.mtu << TAP_MTU_SHIFT |
+					(tap.bare ? TAP_BARE : 0),
+				NULL);
+	}
+	return r;
+}
+
+static int missing(const char *what, uint32_t index, struct error *err)
+{
+	return error_set(err, -EPROTO, EXIT_STATUS_FAILED,
+			 "the process that runs the VM did not hand over its %s %u; utsusu upgrade "
+			 "is too far from the version that runs it",
+			 what, index);
+}
+
+static int inherit_disk(const struct vm_config *config, struct vm_resources *resources,
+			struct handed *handed, uint32_t i, struct error *err)
+{
+	const struct raw_options options = {
+		.path = config->disks[i].path,
+		.fd = handed_take(handed, HANDED_DISK, i),
+		.readonly = config->disks[i].readonly,
+		.direct = config->disks[i].direct,
+	};
+	int r;
+
+	if (options.fd < 0)
+		return missing("disk", i, err);
+	r = raw_open(&options, &resources->blocks[i], err);
+	if (r < 0)
+		fd_close(options.fd);
+	return r < 0 ? r : stack_disk(config, resources, i, err);
+}
+
+static int inherit_net(const struct vm_config *config, struct vm_resources *resources,
+		       struct handed *handed, uint32_t i, struct error *err)
+{
+	struct handed_thing *thing = handed_thing(handed, HANDED_TAP, i);
+	struct tap_facts tap = {
+		.queues = (unsigned int)thing->n_fds,
+		.offloads = (uint32_t)thing->number,
+		.mtu = (thing->number & ~TAP_BARE) >> TAP_MTU_SHIFT,
+		.bare = thing->number & TAP_BARE,
+	};
+	int r;
+
+	if (!thing->n_fds ||
+	    (config->nets[i].kind == NET_TAP && thing->n_fds != MAX(config->nets[i].queues, 1U)))
+		return missing("network", i, err);
+	memcpy(tap.fds, thing->fds, thing->n_fds * sizeof(int));
+	r = tap_adopt(&tap, &resources->nets[i]);
+	if (r < 0)
+		return r;
+	thing->n_fds = 0; /* they are the net's */
+	return stack_net(config, resources, i, err);
+}
+
+int vm_resources_inherit(const struct vm_config *config, struct vm_resources *resources,
+			 struct handed *handed, struct error *err)
+{
+	int r = open_kvm(resources, err);
+
+	resources->inherited = true;
+	resources->kernel_fd = handed_take(handed, HANDED_KERNEL, 0);
+	resources->initrd_fd = handed_take(handed, HANDED_INITRD, 0);
+	if (r == 0 && (resources->kernel_fd < 0 || (config->initrd && resources->initrd_fd < 0)))
+		r = missing("kernel", 0, err);
+	for (uint32_t i = 0; r == 0 && i < config->n_disks; i++)
+		r = inherit_disk(config, resources, handed, i, err);
+	for (uint32_t i = 0; r == 0 && i < config->n_nets; i++)
+		r = inherit_net(config, resources, handed, i, err);
+	if (r < 0)
+		vm_resources_close(resources);
+	return r;
+}
+
+void vm_resources_wake(struct vm_resources *resources)
+{
+	for (size_t i = 0; i < LIMIT_NETS; i++)
+		if (resources->taps[i])
+			tap_wake(resources->taps[i]);
+	resources->inherited = false;
 }
 
 void vm_resources_close(struct vm_resources *resources)

@@ -7,128 +7,125 @@
 
 #include "base/cleanup.h"
 #include "vm/cpus.h"
-
-/* kvmclock as the guest sees it. Saved at the snapshot's moment; loading adds the time that the guest stood
- * still, by the target's own monotonic clock: no wall clock is asked (invariant 13). */
-struct clock_state {
-	uint64_t nanoseconds;
-};
+#include "vm/machine.h"
+#include "vm/save_internal.h"
 
 static const struct state_field clock_fields[] = {
+	/* Rule: what it was, plus the measured time of the stop. */
 	STATE_FIELD_KIND(struct clock_state, nanoseconds, STATE_U64, STATE_CLOCK),
+	{ .name = "moment_ns",
+	  .type = STATE_U64,
+	  .kind = STATE_LOCAL,
+	  .offset = offsetof(struct clock_state, moment_ns),
+	  .size = sizeof(uint64_t),
+	  .count = 1,
+	  .since = 2 },
 };
 
-static const struct state_table clock_table = {
+static void clock_defaults(void *state)
+{
+	((struct clock_state *)state)->moment_ns = 0;
+}
+
+/* Three hundred years of guest, and as much of standing still, fit into the sum. */
+static int check_clock(const void *state, struct error *err)
+{
+	if (((const struct clock_state *)state)->nanoseconds <= INT64_MAX)
+		return 0;
+	return error_set(
+		err, -EBADMSG, EXIT_STATUS_FAILED,
+		"state of clock: the guest's clock cannot be so late; the stream is damaged");
+}
+
+const struct state_table vm_clock_table = {
 	.name = "clock",
-	.version = 1,
+	.version = 2,
 	.min_version = 1,
 	.size = sizeof(struct clock_state),
 	.fields = clock_fields,
 	.n_fields = ARRAY_SIZE(clock_fields),
+	.defaults = clock_defaults,
+	.check = check_clock,
 };
 
-/* What the vCPUs' threads work on, each its own element. */
-struct vcpu_work {
-	struct vm *vm;
-	struct vcpu_moment moment;
-	bool loading;
-	bool present[LIMIT_VCPUS];
-	bool clock_present;
-	struct device *loaded[LIMIT_DEVICES]; /* whose sections came already */
-	size_t n_loaded;
-	int results[LIMIT_VCPUS];
-	struct error errors[LIMIT_VCPUS];
-	struct vcpu_state states[LIMIT_VCPUS];
-};
-
-static void work_on_vcpu(void *owner, void *arg)
+int vcpu_results(const struct vm *vm, const struct vcpu_result results[], struct error *err)
 {
-	struct vcpu_work *work = arg;
-	const struct vcpu_layout *layout = &work->vm->cpu_layout;
-	uint32_t i = vcpu_index(owner);
-
-	if (!work->loading) {
-		int vector = vcpu_waiting_vector(owner);
-
-		work->results[i] = vcpu_state_get(layout, vcpu_kvm(owner), &work->moment,
-						  &work->states[i]);
-		if (vector >= 0)
-			vcpu_state_add_vector(&work->states[i], (uint8_t)vector);
-	} else if (work->present[i]) {
-		work->results[i] = vcpu_state_set(layout, vcpu_kvm(owner), &work->moment,
-						  &work->states[i], &work->errors[i]);
-	}
-}
-
-static int run_vcpu_work(struct vcpu_work *work, struct error *err)
-{
-	cpus_run(work->vm, work_on_vcpu, work);
-	for (uint32_t i = 0; i < work->vm->n_vcpus; i++)
-		if (work->results[i] < 0)
-			return error_set(err, work->results[i], EXIT_STATUS_FAILED, "vCPU %u: %s",
-					 i,
-					 work->errors[i].code ? work->errors[i].message
-							      : strerror(-work->results[i]));
+	for (uint32_t i = 0; i < vm->n_vcpus; i++)
+		if (results[i].code < 0)
+			return error_set(err, results[i].code, EXIT_STATUS_FAILED, "vCPU %u: %s", i,
+					 results[i].err.code ? results[i].err.message
+							     : strerror(-results[i].code));
 	return 0;
 }
 
-static void vcpu_section_name(char *ret_name, size_t size, uint32_t index)
+/* What a save works with. */
+struct saving {
+	struct vm *vm;
+	uint16_t version;
+	struct buffer *out;
+	struct vcpu_moment moment;
+	struct clock_state clock;
+	/* What the vCPUs' threads work on, each its own element. */
+	struct vcpu_result results[LIMIT_VCPUS];
+	struct vcpu_state states[LIMIT_VCPUS];
+};
+
+static int save_section(const struct saving *saving, const struct state_table *table,
+			const char *instance, const void *state)
 {
-	snprintf(ret_name, size, "vcpu.%u", index);
+	return state_save_as(saving->out, table, saving->version, instance, state);
 }
 
-static int save_vcpus(struct vm *vm, struct buffer *out, struct error *err)
+static int save_machine(struct saving *saving)
 {
-	_cleanup_(freep) struct vcpu_work *work = calloc(1, sizeof(*work));
+	_cleanup_(freep) struct machine_state *state = malloc(sizeof(*state));
+
+	if (!state)
+		return -ENOMEM;
+	machine_describe(saving->vm, saving->version, state);
+	return save_section(saving, &machine_table, SECTION_MACHINE, state);
+}
+
+static void read_vcpu(void *owner, void *arg)
+{
+	struct saving *saving = arg;
+	uint32_t i = vcpu_index(owner);
+	int vector = vcpu_waiting_vector(owner);
+
+	saving->results[i].code = vcpu_state_get(&saving->vm->cpu_layout, vcpu_kvm(owner),
+						 &saving->moment, &saving->states[i]);
+	if (vector >= 0)
+		vcpu_state_add_vector(&saving->states[i], (uint8_t)vector);
+}
+
+static int save_vcpus(struct saving *saving, struct error *err)
+{
+	struct vm *vm = saving->vm;
 	int r;
 
-	if (!work)
-		return -ENOMEM;
-	work->vm = vm;
-	work->moment = vcpu_moment_now();
-	r = run_vcpu_work(work, err);
+	cpus_run(vm, read_vcpu, saving);
+	r = vcpu_results(vm, saving->results, err);
 	for (uint32_t i = 0; r == 0 && i < vm->n_vcpus; i++) {
 		char name[LIMIT_STATE_NAME];
 
-		vcpu_section_name(name, sizeof(name), i);
-		r = state_save(out, &vcpu_state_table, name, &work->states[i]);
+		vcpu_section_name(name, i);
+		r = save_section(saving, &vcpu_state_table, name, &saving->states[i]);
 	}
 	return r;
 }
 
-static int save_clock(struct vm *vm, struct buffer *out)
-{
-	struct kvm_clock_data data = { 0 };
-	struct clock_state state;
-	int r = kvm_vm_get_clock(vm->kvm, &data);
-
-	if (r < 0)
-		return r;
-	state.nanoseconds = data.clock;
-	return state_save(out, &clock_table, "clock", &state);
-}
-
-/* The barrier stands for the lock: no other thread touches a device now. */
-static int save_device(struct device *device, struct buffer *out)
-{
-	if (device->ops->before_save)
-		device->ops->before_save(device);
-	return device->table ? state_save(out, device->table, device->name, device->state) : 0;
-}
-
-static int save_devices(struct vm *vm, enum vm_save_scope scope, struct buffer *out,
-			struct error *err)
+static int save_devices(struct saving *saving, enum vm_save_scope scope, struct error *err)
 {
 	struct list *item, *next;
 
-	list_for_each(item, next, &vm->devices) {
+	list_for_each(item, next, &saving->vm->devices) {
 		struct device *device = container_of(item, struct device, link);
 		bool touched = __atomic_exchange_n(&device->touched, false, __ATOMIC_RELAXED);
 		int r;
 
-		if (scope == VM_SAVE_TOUCHED && !touched)
+		if (!device->table || (scope == VM_SAVE_TOUCHED && !touched))
 			continue;
-		r = save_device(device, out);
+		r = save_section(saving, device->table, device->name, device->state);
 		if (r < 0)
 			return error_set(err, r, EXIT_STATUS_FAILED, "state of %s: %s",
 					 device->name, strerror(-r));
@@ -136,140 +133,84 @@ static int save_devices(struct vm *vm, enum vm_save_scope scope, struct buffer *
 	return 0;
 }
 
-int vm_save(struct vm *vm, enum vm_save_scope scope, struct buffer *out, struct error *err)
+/*
+ * Every clock of the guest is read here, one right after the other and before anything long: a stop is counted from one
+ * moment for all of them, so that they stay in step with each other. The barrier stands for the devices' locks: no other
+ * thread touches one now.
+ */
+static int take_moment(struct saving *saving)
 {
-	int r = save_clock(vm, out);
-
-	if (r == 0)
-		r = save_vcpus(vm, out, err);
-	if (r == 0)
-		r = save_devices(vm, scope, out, err);
-	return r;
-}
-
-static int load_clock(struct vm *vm, const struct state_section *section, uint64_t stopped_ns,
-		      struct error *err)
-{
-	struct clock_state state = { 0 };
+	struct vm *vm = saving->vm;
 	struct kvm_clock_data data = { 0 };
-	int r = state_load(section, &clock_table, &state, err);
+	struct list *item, *next;
+	int r = kvm_vm_get_clock(vm->kvm, &data);
 
+	vm->saved_ns = clock_now(loop_clock(vm->loop));
+	if (r == 0)
+		r = vcpu_moment_now(vcpu_kvm(vm->vcpus[0]), &saving->moment);
 	if (r < 0)
 		return r;
-	data.clock = state.nanoseconds + stopped_ns;
-	return kvm_vm_set_clock(vm->kvm, &data);
-}
+	saving->clock = (struct clock_state){ .nanoseconds = data.clock,
+					      .moment_ns = vm->saved_ns };
+	list_for_each(item, next, &vm->devices) {
+		struct device *device = container_of(item, struct device, link);
 
-/* Loaded twice, a device would start its requests in flight twice. */
-static int refuse_twice(const struct state_section *section, struct error *err)
-{
-	return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
-			 "state of %s: stands twice in the stream, which is damaged",
-			 section->instance);
-}
-
-static int load_vcpu(struct vcpu_work *work, const struct state_section *section, struct error *err)
-{
-	char name[LIMIT_STATE_NAME];
-	uint32_t i = 0;
-
-	for (; i < work->vm->n_vcpus; i++) {
-		vcpu_section_name(name, sizeof(name), i);
-		if (strcmp(section->instance, name) == 0)
-			break;
+		if (device->ops->before_save)
+			device->ops->before_save(device);
 	}
-	if (i == work->vm->n_vcpus)
-		return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
-				 "state of %s: this VM has %u vCPUs", section->instance,
-				 work->vm->n_vcpus);
-	if (work->present[i])
-		return refuse_twice(section, err);
-	work->states[i] = *work->vm->power_on[i];
-	work->present[i] = true;
-	return state_load(section, &vcpu_state_table, &work->states[i], err);
+	return 0;
 }
 
-static bool is_loaded(const struct vcpu_work *work, const struct device *device)
+/* One access is half done: neither what was before nor what will be after is the guest's state. */
+static int refuse_held(const struct vm *vm, struct error *err)
 {
-	for (size_t i = 0; i < work->n_loaded; i++)
-		if (work->loaded[i] == device)
-			return true;
-	return false;
+	for (uint32_t i = 0; i < vm->n_vcpus; i++)
+		if (vcpu_is_held(vm->vcpus[i]))
+			return error_set(
+				err, -EBUSY, EXIT_STATUS_BUSY,
+				"the VM stands on a request of a breakpoint; let it go on first");
+	return 0;
 }
 
-static int load_device(struct vcpu_work *work, const struct state_section *section,
-		       struct error *err)
+static int save_sections(struct saving *saving, enum vm_save_scope scope, struct error *err)
 {
-	struct device *device = vm_find_device(work->vm, section->instance);
-	int r;
+	int r = take_moment(saving);
 
-	if (!device || !device->table)
-		return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
-				 "state of %s: this VM has no such device; make it with the same "
-				 "configuration",
-				 section->instance);
-	if (is_loaded(work, device))
-		return refuse_twice(section, err);
-	if (work->n_loaded == LIMIT_DEVICES)
-		return -ENOSPC;
-	work->loaded[work->n_loaded++] = device;
-	r = state_load(section, device->table, device->state, err);
-	if (r == 0 && device->ops->after_load)
-		r = device->ops->after_load(device, err);
+	if (r == 0 && scope == VM_SAVE_ALL && saving->version >= machine_table.since)
+		r = save_machine(saving);
+	if (r == 0)
+		r = save_section(saving, &vm_clock_table, SECTION_CLOCK, &saving->clock);
+	if (r == 0)
+		r = save_vcpus(saving, err);
+	return r == 0 ? save_devices(saving, scope, err) : r;
+}
+
+int vm_save_as(struct vm *vm, enum vm_save_scope scope, uint16_t version, struct buffer *out,
+	       struct error *err)
+{
+	_cleanup_(freep) struct saving *saving = calloc(1, sizeof(*saving));
+	size_t start = out->len;
+	int r = refuse_held(vm, err);
+
+	if (!saving)
+		return -ENOMEM;
+	if (r < 0)
+		return r;
+	if (version < VM_STATE_VERSION_MIN || version > VM_STATE_VERSION)
+		return error_set(err, -EPROTONOSUPPORT, EXIT_STATUS_FAILED,
+				 "state of version %u cannot be written by this program, only %u "
+				 "to %u; use versions of the program closer to each other",
+				 version, VM_STATE_VERSION_MIN, VM_STATE_VERSION);
+	saving->vm = vm;
+	saving->version = version;
+	saving->out = out;
+	r = save_sections(saving, scope, err);
+	if (r < 0)
+		out->len = start;
 	return r;
 }
 
-static bool is_processors(const struct state_section *section)
+int vm_save(struct vm *vm, enum vm_save_scope scope, struct buffer *out, struct error *err)
 {
-	return strcmp(section->instance, "clock") == 0 ||
-	       strncmp(section->instance, "vcpu.", strlen("vcpu.")) == 0;
-}
-
-static int load_processors(struct vcpu_work *work, const struct state_section *section,
-			   struct error *err)
-{
-	if (strcmp(section->instance, "clock") != 0)
-		return load_vcpu(work, section, err);
-	if (work->clock_present)
-		return refuse_twice(section, err);
-	work->clock_present = true;
-	return load_clock(work->vm, section, work->moment.stopped_ns, err);
-}
-
-/* One walk over the stream, for the processors' sections or for the devices'. */
-static int load_sections(struct vcpu_work *work, const void *stream, size_t len, bool processors,
-			 struct error *err)
-{
-	struct cursor cursor = { .data = stream, .left = len };
-	struct state_section section;
-	int r;
-
-	while ((r = state_next_section(&cursor, &section)) == 1) {
-		if (is_processors(&section) != processors)
-			continue;
-		r = processors ? load_processors(work, &section, err)
-			       : load_device(work, &section, err);
-		if (r < 0)
-			return error_set(err, r, EXIT_STATUS_FAILED, "state of %s: %s",
-					 section.instance, strerror(-r));
-	}
-	return r < 0 ? error_set(err, r, EXIT_STATUS_FAILED, "the state's stream is damaged") : 0;
-}
-
-int vm_load(struct vm *vm, const void *stream, size_t len, uint64_t stopped_ns, struct error *err)
-{
-	_cleanup_(freep) struct vcpu_work *work = calloc(1, sizeof(*work));
-	int r;
-
-	if (!work)
-		return -ENOMEM;
-	work->vm = vm;
-	work->loading = true;
-	work->moment = vcpu_moment_now();
-	work->moment.stopped_ns = stopped_ns;
-	/* The vCPUs first: an interrupt that a device sends when it is loaded must meet the LAPIC's saved state. */
-	r = load_sections(work, stream, len, true, err);
-	if (r == 0)
-		r = run_vcpu_work(work, err);
-	return r < 0 ? r : load_sections(work, stream, len, false, err);
+	return vm_save_as(vm, scope, VM_STATE_VERSION, out, err);
 }

@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "cpu/model.h"
+#include "device/generation.h"
 #include "vm/board.h"
 #include "vm/cpus.h"
 #include "vm/interrupts.h"
@@ -63,9 +64,14 @@ static int choose_dirty_log(struct vm *vm, struct error *err)
 
 static int make_memory(struct vm *vm, struct error *err)
 {
-	return memory_create(vm->config->memory.size, MAP_LOW_END, MAP_RAM_ABOVE,
-			     vm->config->memory.hugepages, TAKE_FD(vm->resources->memory_fd),
-			     &vm->memory, err);
+	int r = memory_create(vm->config->memory.size, MAP_LOW_END, MAP_RAM_ABOVE,
+			      vm->config->memory.hugepages, TAKE_FD(vm->resources->memory_fd),
+			      &vm->memory, err);
+
+	/* Not while the guest waits for it. */
+	if (r == 0 && vm->resources->inherited)
+		memory_map_populated(vm->memory);
+	return r;
 }
 
 static int give_memory_to_kvm(struct vm *vm, struct error *err)
@@ -131,17 +137,30 @@ static int make_consoles(struct vm *vm)
 	return r < 0 ? r : console_new(vm->loop, &vm->virtio_console);
 }
 
+/* A VM that arrives has its RAM, with the kernel in it, from where it ran before. */
+static int finish_kernel(struct vm *vm, struct error *err)
+{
+	struct boot_entry entry;
+	int r;
+
+	if (vm->resources->arriving)
+		return 0;
+	r = kernel_load_finish(vm, &entry, err);
+	if (r == 0)
+		r = generation_publish(vm->generation, err);
+	return r < 0 ? r : cpus_boot(vm, &entry);
+}
+
 /* The kernel is read in the background from the moment that there is memory, until the vCPUs need to know where
  * it starts. */
 static int build(struct vm *vm, struct error *err)
 {
-	struct boot_entry entry;
 	int r = make_memory(vm, err);
 
 	if (r < 0)
 		return r;
 	describe_platform(vm);
-	r = kernel_load_begin(vm);
+	r = vm->resources->arriving ? 0 : kernel_load_begin(vm);
 	if (r == 0)
 		r = make_kvm(vm, err);
 	if (r == 0)
@@ -154,9 +173,7 @@ static int build(struct vm *vm, struct error *err)
 		r = board_create(vm, err);
 	if (r == 0)
 		r = cpus_create(vm, err);
-	if (r == 0)
-		r = kernel_load_finish(vm, &entry, err);
-	return r < 0 ? r : cpus_boot(vm, &entry);
+	return r < 0 ? r : finish_kernel(vm, err);
 }
 
 int vm_new(const struct vm_config *config, struct vm_resources *resources, struct loop *loop,

@@ -34,8 +34,35 @@ enum vm_end {
 	VM_END_FAILED,	  /* a vCPU cannot go on */
 };
 
+/* Who wants the VM to stand still: it runs when nobody does. */
+enum vm_holder {
+	VM_HELD_BY_USER = 1,	 /* vm_pause */
+	VM_HELD_BY_DEBUGGER = 2, /* debug/ */
+	VM_HELD_BY_WATCH = 4,	 /* watch/stop.h */
+	VM_HELD_BY_MOVE = 8,	 /* move/guest/guest.h */
+};
+
+/* A debugger of the VM's vCPUs. */
+struct vm_debugger {
+	/* The vCPU's thread, outside the barrier: it ran into what kvm_vcpu_set_guest_debug asked for. True: it shall
+	 * stay out of the guest, and `stopped` is called soon. */
+	bool (*hit)(void *ctx, struct vcpu *vcpu, const struct kvm_debug_exit_arch *exit);
+	/* Control thread: some vCPUs stay out of the guest since; the others still run. */
+	void (*stopped)(void *ctx);
+	void *ctx;
+};
+
+/* Who has vCPUs make single steps at certain places (watch --exact); not beside a debugger that is connected. */
+struct vm_stepper {
+	/* The vCPU's thread: it came to a breakpoint, or made a step. */
+	void (*stepped)(void *ctx, struct vcpu *vcpu, const struct kvm_debug_exit_arch *exit);
+	void *ctx;
+};
+
 /* What the VM tells its owner. Control thread. */
 struct vm_events {
+	/* Before its threads are waited for; may be NULL. */
+	void (*ending)(void *ctx);
 	void (*ended)(void *ctx, enum vm_end how, const char *why);
 	/* "running", "paused", "resumed", "reset": for the event stream. */
 	void (*changed)(void *ctx, const char *what);
@@ -53,6 +80,8 @@ struct vm {
 	const struct log *log;		/* borrowed */
 	struct loop *loop;		/* the control loop; borrowed */
 	struct vm_events events;
+	struct vm_debugger debugger;	/* set by vm_set_debugger, before the threads */
+	struct vm_stepper stepper;	/* changed inside the barrier; all NULL: nobody */
 	struct vm_resources *resources; /* borrowed; its blocks and nets move to the devices */
 	struct kvm_system *kvm_system;
 	struct kvm_vm *kvm;
@@ -62,6 +91,7 @@ struct vm {
 	struct pci_host *pci;
 	struct irqchip *irqchip;
 	struct device *power;
+	struct device *generation;
 	struct console *serial_console, *virtio_console;
 	struct msi_sink msi;
 	struct virtio_host virtio_host;
@@ -71,22 +101,30 @@ struct vm {
 	uint32_t n_vcpus;
 	struct vcpu *vcpus[LIMIT_VCPUS];
 	struct vcpu_layout cpu_layout;
+	struct kvm_cpuid2 *cpuid; /* the boot vCPU's, as its guest sees it; a load may change it */
 	struct vcpu_state
-		*power_on[LIMIT_VCPUS]; /* each vCPU's state before its first instruction */
-	struct list devices;		/* in the board's order */
+		*power_on[LIMIT_VCPUS];	  /* each vCPU's state before its first instruction */
+	struct list devices;		  /* in the board's order */
+	struct block *disks[LIMIT_DISKS]; /* borrowed: of the devices */
 
 	/* Its own locks. */
 	struct quiesce quiesce;
 
 	/* Control thread only. */
 	enum vm_status status;
+	uint32_t holders;	 /* enum vm_holder, ORed: why it is paused */
+	bool waits;		 /* for memory (vm_wait) */
+	bool debugged;		 /* a debugger is connected: breakpoints are its own */
 	bool threads;		 /* vCPUs have threads now */
 	struct loop_watch event; /* vCPU threads post here */
 	struct loop_timer reset_poll;
+	uint64_t saved_ns;	  /* the loop's clock at the moment of the last vm_save */
 	uint64_t fault_logged_ns; /* when a triple fault was last told of */
 
 	/* irqchip lock held. */
 	struct msi_message routes[IRQCHIP_LINES]; /* as KVM knows them */
+
+	bool ending; /* atomic: the threads are being ended: nobody holds them any longer */
 
 	/* Posted by vCPU threads; atomic. */
 	uint32_t posted;     /* bits: vm_posted */
@@ -112,6 +150,18 @@ void vm_run(struct vm *vm);
  * -EALREADY when it is so already, -EBUSY during a reset, -ESHUTDOWN after the end. */
 _must_check_ int vm_pause(struct vm *vm);
 _must_check_ int vm_resume(struct vm *vm);
+
+/* The same for one holder among others: the VM is paused from the first that holds it to the last that lets go. Before
+ * vm_run it is then paused ahead of its first instruction. vm_resume lets go for the user, and is -EBUSY while others hold. */
+_must_check_ int vm_hold(struct vm *vm, enum vm_holder holder);
+_must_check_ int vm_let_go(struct vm *vm, enum vm_holder holder);
+/*
+ * The vCPUs stand as long as the memory that some of them wait for does not come, or go on; unlike vm_hold this waits for none of them,
+ * as one that stands in a page cannot stop anywhere else. Queue threads go on. The guest's clocks do too; they are told.
+ */
+void vm_wait(struct vm *vm, bool wait);
+/* Before vm_start. What `debugger` needs outlives the vCPUs' threads. */
+void vm_set_debugger(struct vm *vm, const struct vm_debugger *debugger);
 
 /* Presses the power button: false when the guest does not listen (yet). */
 bool vm_press_power_button(struct vm *vm);

@@ -3,20 +3,24 @@
 """Stands in for utsusu-vm: takes the same arguments, serves the same socket, runs no guest.
 
 What it does is said by the configuration's "cmdline": dump (print the configuration), refuse, die, hang (with a child), crash (once it runs),
-deaf (does not hear its power button), or nothing.
+deaf (does not hear its power button), linger (its name is held for a moment after its end), fixed (does not want to move), or nothing. With --incoming it waits for fake_move.py, which also does
+the guest's part of a move.
 """
 
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
+import time
 
 NAME = sys.argv[1]
 FDS = {word[2:-len("-fd")]: int(number)
-       for word, number in (option.split("=") for option in sys.argv[2:])
+       for word, number in (option.split("=") for option in sys.argv[2:] if "=" in option)
        for word in [word]}
+INCOMING = "--incoming" in sys.argv
 
 
 def read_config():
@@ -30,8 +34,13 @@ def ready(word):
         os.close(FDS["ready"])
 
 
-def end():
+def end(linger=False):
     directory = FDS["dir"]
+    if linger:
+        os.unlink("socket", dir_fd=directory)
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.5)
     for name in os.listdir(directory):
         os.unlink(name, dir_fd=directory)
     os.rmdir(NAME, dir_fd=FDS["root"])
@@ -42,13 +51,54 @@ class Machine:
     def __init__(self, config):
         self.config = config
         self.state = "running"
+        self.stage = "arriving" if INCOMING else "idle"
+        self.given, self.returned = None, None
+
+    def facts(self):
+        size = 64 << 20
+        given = {"given": self.given} if self.stage == "given" else {}
+        return {"ok": True, "name": NAME, **given, "uuid": self.config["uuid"], "config": self.config, "ram_bytes": size,
+                "hugepages": "thp", "banks": [{"start": 0, "len": size, "offset": 0}], "stage": self.stage,
+                "state_min": 1, "state_max": 2}
+
+    def move(self, request):
+        """Commands of a move; None: it is none."""
+        if not request["command"].startswith(("move-", "fake-")):
+            return None
+        import fake_marks  # pylint: disable=import-outside-toplevel  (beside this file only where VMs move)
+        command = request["command"]
+        if command == "move-facts":
+            return self.facts(), False
+        if command == "move-check":
+            fixed = [{"message": "cpus: this one stays; run it with another", "status": 3}]
+            return {"ok": True, "problems": fixed if self.config.get("cmdline") == "fixed" else []}, False
+        if command == "fake-given":
+            self.stage, self.given = "given", {key: request[key] for key in ("peer", "token", "generation", "time")}
+            return {"ok": True}, False
+        if command == "fake-ran":
+            self.stage = "ran"
+            return {"ok": True}, False
+        if command == "move-never":
+            if self.returned == request["token"]:       # told twice
+                return {"ok": True}, False
+            if self.stage != "given" or self.given["token"] != request["token"]:
+                return {"error": {"message": f"{NAME}: is not given away by a move with this token", "status": 1}}, False
+            self.stage, self.returned = "idle", request["token"]
+            fake_marks.take_back(NAME)
+            return {"ok": True}, False
+        if command == "move-ran":
+            fake_marks.settle(NAME, "ran")
+            return {"ok": True}, True
+        return None
 
     def answer(self, request):
         """(answer, whether the machine ends after it)"""
         command = request["command"]
         status = {"ok": True, "name": NAME, "state": self.state, "pid": os.getpid(), "uptime_ms": 61000}
         if command == "info":
-            return dict(status, config=self.config), False
+            return dict(status, config=self.config, memory_populated=1 << 20), False
+        if moved := self.move(request):
+            return moved
         if command == "status":
             return status, False
         if command in ("pause", "resume"):
@@ -66,7 +116,7 @@ class Machine:
             answer, ends = self.answer(json.loads(line))
             client.sendall((json.dumps(answer) + "\n").encode())
             if ends:
-                end()
+                end(self.config.get("cmdline") == "linger")
 
 
 def listen(name):
@@ -82,6 +132,17 @@ def serve_console(listening):
         client.sendall(b"login: ")
         while data := client.recv(100):
             client.sendall(data.upper())
+
+
+def serve_keeper(listening):
+    """host/keeper.h: a number comes, a result goes with the file of RAM."""
+    ram = os.memfd_create("ram")
+    os.ftruncate(ram, 64 << 20)
+    while True:
+        client, _ = listening.accept()
+        client.recv(4)
+        socket.send_fds(client, [struct.pack("i", 0)], [ram])
+        client.close()
 
 
 def main():
@@ -102,6 +163,7 @@ def main():
         sys.exit(1)
     machine, listening, console = Machine(config), listen("socket"), listen("console")
     threading.Thread(target=serve_console, args=(console,), daemon=True).start()
+    threading.Thread(target=serve_keeper, args=(listen("keeper"),), daemon=True).start()
     ready("0 ")
     if behaviour == "crash":
         print("its last words", file=sys.stderr)

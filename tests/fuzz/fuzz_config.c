@@ -3,7 +3,7 @@
  * A VM's configuration from JSON and from a command line. The first byte chooses; words of a command line are
  * separated by newlines.
  * covers: api/schema.c api/schema_scalar.c api/schema_text.c api/schema_json.c
- * covers: api/args.c api/suggest.c vm/config.c
+ * covers: api/args.c base/suggest.c vm/config.c
  */
 #include <assert.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The body of a "vcpu" section from a peer, loaded into a vCPU of the fake KVM.
- * covers: cpu/state.c cpu/state_table.c cpu/msr.c */
+ * covers: cpu/state.c cpu/state_table.c cpu/msr.c cpu/tsc.c */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct vcpu_moment moment = { .host_tsc = 1000000 };
+	struct vcpu_moment moment = { .host_tsc = 0 };
 	struct state_section section = {
 		.instance = "vcpu.0",
 		.version = 1,
@@ -84,6 +84,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (state_load(&section, &vcpu_state_table, state, &err) == 0) {
 		check_again(state);
 		target_make(&target);
+		/* As a load does: the frequency first, then the moment; a host that scales every other time. */
+		target.layout.tsc_scales = size & 1;
+		if (vcpu_tsc_adopt(&target.layout, target.vcpu, state->tsc_khz, &err) == 0)
+			assert(vcpu_moment_now(target.vcpu, &moment) == 0);
 		if (vcpu_state_set(&target.layout, target.vcpu, &moment, state, &err) == 0)
 			check_loaded(&target, &moment, state, state + 1);
 		else

@@ -5,7 +5,7 @@
  * saved states damaged at will.
  *
  * covers: device/generation.c device/ioapic.c device/irqchip.c device/pic.c device/pit.c
- * covers: device/pit_counter.c device/power.c device/rtc.c device/serial.c device/serial_fifo.c device/timer.c
+ * covers: device/pit_counter.c device/power.c device/rtc.c device/rtc_time.c device/serial.c device/serial_fifo.c device/timer.c
  *
  *   input := device u8, op*
  *   op    := code u8, then what the code needs; the codes are listed at `ops`
@@ -325,7 +325,8 @@ static void do_reset(struct machine *m, void *arg)
 
 	(void)arg;
 	pthread_mutex_lock(&device->lock);
-	device->ops->reset(device);
+	if (device->ops->reset)
+		device->ops->reset(device);
 	pthread_mutex_unlock(&device->lock);
 	rig_pass(&m->rig, 0);
 }

@@ -94,6 +94,24 @@ static const struct state_table thing_table = {
 	.check = check_thing,
 };
 
+/* What an older program is given, it takes; the newer field is then the default. */
+static void take_older(const struct thing *thing)
+{
+	struct thing older = { .identity = thing->identity };
+	struct state_section section;
+	struct cursor cursor;
+	struct buffer out;
+
+	buffer_init(&out, LIMIT_STATE_SECTION);
+	assert(state_save_as(&out, &thing_table, 0, "", thing) < 0 && out.len == 0);
+	assert(state_save_as(&out, &thing_table, 1, "thing", thing) == 0);
+	cursor = (struct cursor){ .data = out.data, .left = out.len };
+	assert(state_next_section(&cursor, &section) == 1 && section.version == 1);
+	assert(state_load(&section, &thing_table, &older, NULL) == 0);
+	assert(older.added == 7 && older.large == thing->large);
+	buffer_release(&out);
+}
+
 static void take(const struct state_section *section)
 {
 	struct thing thing = { .identity = 0x20202020 }, before = thing;
@@ -114,6 +132,7 @@ static void take(const struct state_section *section)
 	if (section->version == thing_table.version)
 		assert(copy.body.left == section->body.left &&
 		       memcmp(copy.body.data, section->body.data, copy.body.left) == 0);
+	take_older(&thing);
 	/* Comparing with the value before may name any field or none; it must not leave its bounds. */
 	state_compare(&thing_table, &thing, &before);
 	buffer_release(&again);

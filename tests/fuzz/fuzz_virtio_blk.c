@@ -288,6 +288,30 @@ static void change_disk(struct machine *m, struct input *in _unused_)
 	m->driven = m->driven && vdriver_status(&m->driver) == VSTATUS_OK;
 }
 
+/* Nothing that was taken is left to another host. */
+static bool in_flight(struct machine *m)
+{
+	const struct virtio_state *state = vdev_of(m)->state;
+	uint32_t n = 0;
+
+	for (unsigned int i = 0; i < m->n_queues; i++)
+		n += state->queues[i].n_inflight;
+	return n && vdriver_status(&m->driver) == VSTATUS_OK;
+}
+
+/* The VM is to move, or stays after all: begun and given up at any moment. */
+static void drain(struct machine *m, bool on)
+{
+	const struct device_ops *ops = m->device->ops;
+
+	ops->drain(m->device, on);
+	turn(m);
+	if (on && ops->drained(m->device) == 1 && in_flight(m))
+		abort();
+	if (ops->own(m->device, on, NULL) < 0)
+		abort();
+}
+
 static void turn_once(struct machine *m, struct input *in _unused_)
 {
 	turn(m);
@@ -298,6 +322,19 @@ static void (*const actions[])(struct machine *m, struct input *in) = {
 	kick,	   collect, scribble, registers, cache_mode,	begin_reset,
 	hold,	   answer,  reset,    drive,	 save_and_load, change_disk,
 };
+
+#define DRAIN 0xfe /* in place of an action; the byte behind it is the other way */
+
+static void act(struct machine *m, struct input *in)
+{
+	uint32_t what = take(in, 1);
+
+	if (what >= DRAIN)
+		drain(m, what == DRAIN);
+	else
+		actions[what % ARRAY_SIZE(actions)](m, in);
+	turn(m);
+}
 
 /* ---- an input ---- */
 
@@ -327,10 +364,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	plug(&m, &in);
 	drive(&m, &in);
-	for (int i = 0; i < ACTIONS_MAX && in.bytes.left && !in.bytes.bad; i++) {
-		actions[take(&in, 1) % ARRAY_SIZE(actions)](&m, &in);
-		turn(&m);
-	}
+	for (int i = 0; i < ACTIONS_MAX && in.bytes.left && !in.bytes.bad; i++)
+		act(&m, &in);
 	reset(&m, &in);
 	vdevice_destroy(m.device);
 	vmachine_free(m.vm);

@@ -12,12 +12,15 @@
 #include "../unit/vhost_fake.h"
 #include "../unit/virtio_driver.h"
 #include "base/cleanup.h"
+#include "bus/request.h"
+#include "net/iov.h"
 #include "net/pair.h"
 #include "virtio/net_internal.h"
 #include "worker_inline.h"
 
 #define RAM MIB(4)
 #define QUEUES_MAX 5
+#define WATCH 0xf8 /* actions from here on */
 #define ACTIONS_MAX 400
 #define ARENA KIB(512) /* buffers lie from here on; rings below */
 #define ARENA_LEN KIB(512)
@@ -33,6 +36,9 @@ struct machine {
 	struct vdriver driver;
 	struct vqueue queues[QUEUES_MAX];
 	bool driven;
+	struct request_tap tap; /* who watches */
+	bool drops;		/* what it sees */
+	unsigned int seen;
 };
 
 struct input {
@@ -321,6 +327,36 @@ static void vhost_works(struct machine *m, struct input *in)
 	vhost_fake_of(vn_of(m)->vhost_fd)->refuse = n & 2 ? -EFAULT : 0;
 }
 
+static int arrived(struct request_tap *tap, const struct device_request *request _unused_)
+{
+	return container_of(tap, struct machine, tap)->drops ? -EIO : 0;
+}
+
+/* A watcher copies the frame's first bytes. */
+static void answered(struct request_tap *tap, const struct device_request *request)
+{
+	struct machine *m = container_of(tap, struct machine, tap);
+	uint8_t bytes[64];
+
+	if (request->device != m->device || request->queue >= QUEUES_MAX)
+		abort();
+	m->seen += (unsigned int)net_iov_read(request->iov, request->n_iov, request->skip, bytes,
+					      MIN(sizeof(bytes), request->len));
+}
+
+/* Somebody begins or ends to watch: some frames, all of them, or to drop them. */
+static void watch(struct machine *m, struct input *in)
+{
+	unsigned int wish = take(in, 1);
+
+	park(m, true);
+	m->tap = (struct request_tap){ .arrived = arrived, .answered = answered };
+	m->drops = wish & 4;
+	m->device->requests = wish & 1 ? &m->tap : NULL;
+	m->device->see_all = wish & 2;
+	park(m, false);
+}
+
 static void turn_once(struct machine *m, struct input *in _unused_)
 {
 	turn(m);
@@ -381,7 +417,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	plug(&m, &in);
 	drive(&m, &in);
 	for (int i = 0; i < ACTIONS_MAX && in.bytes.left && !in.bytes.bad; i++) {
-		actions[take(&in, 1) % ARRAY_SIZE(actions)](&m, &in);
+		uint32_t action = take(&in, 1);
+
+		if (action >= WATCH)
+			watch(&m, &in);
+		else
+			actions[action % ARRAY_SIZE(actions)](&m, &in);
 		turn(&m);
 	}
 	settle(&m);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* covers: virtio/transport.c virtio/transport_state.c virtio/registers.c
+/* covers: virtio/transport.c virtio/transport_new.c virtio/transport_state.c virtio/registers.c
  *
  * Sequences of what a guest, a board and a slow back end do to a virtio device, past DRIVER_OK: registers
  * at any width, hostile rings, resets and loads with requests in flight. Workers are turned by the script
@@ -8,6 +8,7 @@
  * a reset completes, and a sane driver finds a device that works.
  */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +64,8 @@ static void echo_kicked(struct virtio_vq *vq)
 	int r;
 
 	must(!echo->stopping[vq->index]);
+	if (vq->drain)
+		return;
 	do {
 		/* Heads are distinct: there are never more in flight than the queue is long. */
 		must(*n <= SIZE);
@@ -83,6 +86,14 @@ static void idle_if_done(struct virtio_vq *vq)
 		return;
 	echo->stopping[vq->index] = false;
 	virtio_queue_idle(vq);
+}
+
+static void drained_if_done(struct virtio_vq *vq)
+{
+	const unsigned int *n = &from_vdev(vq->vdev)->n_held[vq->index];
+
+	if (vq->drain && !*n)
+		virtio_queue_drained(vq, vq->index ? 0 : -EIO);
 }
 
 static void echo_stopping(struct virtio_vq *vq)
@@ -106,6 +117,7 @@ static void complete(struct virtio_vq *vq, bool newest)
 	virtio_queue_signal(vq);
 	memmove(&held[i], &held[i + 1], (n - 1 - i) * sizeof(held[0]));
 	echo->n_held[vq->index]--;
+	drained_if_done(vq);
 	idle_if_done(vq);
 }
 
@@ -145,16 +157,20 @@ static void echo_destroy(struct virtio_device *vdev)
 	free(from_vdev(vdev));
 }
 
+static const struct virtio_feature_words echo_words[] = { { 1, "echoes" }, { 0, NULL } };
+
 static const struct virtio_ops echo_ops = {
 	.queue_started = echo_started,
 	.queue_kicked = echo_kicked,
 	.queue_stopping = echo_stopping,
+	.queue_drain = drained_if_done,
 	.config_written = echo_config_written,
 	.negotiated = echo_negotiated,
 	.start = echo_start,
 	.stop = echo_stop,
 	.after_load = echo_after_load,
 	.destroy = echo_destroy,
+	.feature_words = echo_words,
 };
 
 static unsigned int last_worker(unsigned int queue)
@@ -415,12 +431,16 @@ static void load_fields(struct rig *rig, struct cursor *in)
 	struct virtio_state *s = &rig->echo->state;
 	struct virtio_state *before = malloc(sizeof(*before));
 	struct virtio_queue_state *q = &s->queues[cursor_take_le(in, 1) % QUEUES];
+	struct virtio_device *vdev = &rig->echo->vdev;
+	const uint64_t offers = vdev->offers;
+	uint8_t here;
 
 	must(before);
 	*before = *s;
 	s->status = (uint8_t)cursor_take_le(in, 1);
 	s->resetting = (uint8_t)(cursor_take_le(in, 1) % 3);
-	s->driver_features ^= cursor_take_le(in, 1);
+	here = (uint8_t)cursor_take_le(in, 1);
+	s->driver_features ^= here & 0x1f;
 	q->enabled = (uint8_t)cursor_take_le(in, 1) % 3;
 	q->msix_vector = (uint16_t)cursor_take_le(in, 1);
 	q->n_inflight = (uint32_t)cursor_take_le(in, 1) % (SIZE + 2);
@@ -429,7 +449,11 @@ static void load_fields(struct rig *rig, struct cursor *in)
 	save(rig, in);
 	*s = *before;
 	free(before);
+	/* A host that has less. */
+	vdev->offers &= ~((here & 0x20 ? 1ULL : 0) | (here & 0x40 ? VIRTIO_F_INDIRECT_DESC : 0) |
+			  (here & 0x80 ? VIRTIO_F_EVENT_IDX | 2 : 0));
 	load(rig, in);
+	vdev->offers = offers;
 }
 
 static void host_events(struct rig *rig, struct cursor *in)
@@ -441,6 +465,19 @@ static void host_events(struct rig *rig, struct cursor *in)
 		virtio_device_broken(vdev);
 	else if (vdev->state->config_len)
 		virtio_config_update(vdev, how % 12, &how, 1);
+}
+
+/* In place of a step: the VM is to move, or stays after all. */
+#define DRAIN 0xfe
+
+static void drain(struct rig *rig, bool on)
+{
+	struct device *device = &rig->echo->vdev.device;
+
+	device->ops->drain(device, on);
+	turn_workers(rig);
+	(void)device->ops->drained(device);
+	must(device->ops->own(device, on, NULL) == 0);
 }
 
 static void (*const steps[])(struct rig *rig, struct cursor *in) = {
@@ -464,6 +501,7 @@ static void works_in_the_end(struct rig *rig)
 	const struct vbuffer buffer = { rig->page, 16, true };
 	uint32_t len = 0;
 
+	drain(rig, false);
 	/* Decoding may be off and BARs anywhere: a machine reset puts them back. */
 	machine_reset(rig, NULL);
 	settle(rig);
@@ -505,8 +543,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rig.echo = echo_new(rig.m, kind);
 	must(vdriver_find(rig.m, rig.id, &rig.driver) == 0);
 	rig.page = vmachine_alloc(rig.m, MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
-	for (unsigned int i = 0; i < STEPS_MAX && in.left; i++)
-		steps[cursor_take_le(&in, 1) % ARRAY_SIZE(steps)](&rig, &in);
+	for (unsigned int i = 0; i < STEPS_MAX && in.left; i++) {
+		uint8_t step = (uint8_t)cursor_take_le(&in, 1);
+
+		if (step >= DRAIN)
+			drain(&rig, step == DRAIN);
+		else
+			steps[step % ARRAY_SIZE(steps)](&rig, &in);
+	}
 	settle(&rig);
 	works_in_the_end(&rig);
 	if (kind & 0x40)

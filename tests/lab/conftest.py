@@ -124,6 +124,37 @@ def host(host_of_all):
     assert not left, f"left in the machine: {left}"
 
 
+CLOCKS = {"A": "+3 hours", "B": "-5 hours"}     # of the machines between which VMs move
+
+
+@pytest.fixture(scope="session")
+def moving_of_all(emulator, programs):
+    """Two hosts that know each other, with a disk and a wire in common, and a third machine outside (moves.py).
+
+    UTSUSU_TEST_LAB=NAME takes a lab that is up already: lab up --machines 3 --memory 1536 --share-disk 64M --bridge.
+    """
+    from moves import MovePair
+    if ready := os.environ.get("UTSUSU_TEST_LAB"):
+        yield MovePair(Lab.attach(ready))
+        return
+    with Lab(machines=3, memory=1536, share_disk=64 << 20, bridge=True) as lab:
+        for name, change in CLOCKS.items():
+            lab[name].run(["date", "-s", change])
+        yield MovePair(lab)
+
+
+@pytest.fixture
+def moving(moving_of_all):
+    yield moving_of_all
+    moving_of_all.mend()
+
+
+@pytest.fixture
+def vm(moving):
+    """A VM that runs on one of the two; the one of the test before, if it still does."""
+    yield moving.any_vm()
+
+
 @pytest.fixture(scope="session")
 def programs():
     """The folder of the fresh build's programs; the same path holds in the machines."""

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from vms import LONG_PATIENCE
 
 MEGABYTE = 1 << 20
 COUNT = 16
@@ -75,14 +76,14 @@ def test_queues(rig):
 def test_fio_verify(rig):
     output = rig.sh("fio --name=v --filename=/dev/vda --rw=randwrite --bs=4k-64k --size=48M --direct=1 "
                     "--ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 "
-                    "--randrepeat=0 --fsync=64 --thread || fio --version", timeout=600)
+                    "--randrepeat=0 --fsync=64 --thread || fio --version", timeout=LONG_PATIENCE)
     assert "err= 0" in output, output
 
 
 def test_fio_verify_on_several_queues(rig):
     output = rig.sh("fio --name=v --filename=/dev/vda --rw=randrw --bs=4k --size=16M --offset_increment=16M "
                     "--numjobs=3 --direct=1 --ioengine=psync --verify=crc32c --verify_fatal=1 --thread",
-                    timeout=600)
+                    timeout=LONG_PATIENCE)
     assert output.count("err= 0") == 3, output
 
 

@@ -64,7 +64,7 @@ def test_descriptors_are_those_it_needs(confined):
     """Nothing that leads to other files: no folder of the host, no terminal, no other VM's socket."""
     host, pid = confined
     links = host.sh(f"for f in /proc/{pid}/fd/*; do readlink $f; done").splitlines()
-    allowed = ("anon_inode:", "/memfd:", "socket:", "/dev/null", "/dev/kvm", "/dev/net/tun", "/scratch/",
+    allowed = ("anon_inode:", "/guest-ram (deleted)", "socket:", "/dev/null", "/dev/kvm", "/dev/net/tun", "/scratch/",
                "/run/utsusu/", "pipe:", *[str(p) for p in host.guest_files()])
     strange = [link for link in links if not link.startswith(allowed)]
     assert not strange, strange
@@ -95,6 +95,7 @@ def test_guest_runs_for_an_ordinary_user(host):
         assert status["CapEff"] == status["CapPrm"] == [NONE], name
         assert status["Uid"] == [user] * 4, name
     assert host.sh(f"ls -A /proc/{pid}/root/").strip() == ""
+    assert "ShmemPmdMapped:        0 kB" not in host.sh(f"grep -A 30 guest-ram /proc/{pid}/smaps"), "huge pages"
     vm.power_off()
     assert host.sh("ls -A /tmp/plain/utsusu").strip() == ""
     host.sh("rm -r /tmp/plain /tmp/guest")

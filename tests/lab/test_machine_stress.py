@@ -2,6 +2,7 @@
 """Guests under load: processors, memory, disk and interrupts at once."""
 
 import pytest
+from vms import LONG_PATIENCE
 
 
 def stress(vm, seconds, *stressors):
@@ -53,5 +54,5 @@ def test_pauses_under_load(host):
         for _ in range(20):
             host.utsusu("pause", vm.name)
             host.utsusu("resume", vm.name)
-        assert "err= 0" in vm.expect("fio-ended=0.", timeout=600)
+        assert "err= 0" in vm.expect("fio-ended=0.", timeout=LONG_PATIENCE)
         vm.power_off()

@@ -19,7 +19,8 @@ from labkit import LabError
 from labkit.guests import guest
 from labkit.paths import build_directory
 
-PATIENCE = 180      # seconds
+PATIENCE = 180          # seconds
+LONG_PATIENCE = 400     # for what works hard; less than the silence after which ./check ends a run
 PROGRAMS = "/run/utsusu-test"
 CONSOLE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on utsusu.echo=off"
 PROMPT = "utsusu-guest: ready"
@@ -105,8 +106,8 @@ class Host:
         emulator_faults.watch(machine)
         built = build_directory() / "src/programs"
         # A copy in memory: a build that goes on meanwhile does not change what is tested.
-        self.run(f"mkdir -p {PROGRAMS} && for f in utsusu utsusu-vm; do "
-                 f"rm -f {PROGRAMS}/$f && cp {built}/$f {PROGRAMS}/$f; done")
+        self.run(f"mkdir -p {PROGRAMS} && cd {built} && for f in utsusu*; do [ -f $f ] || continue; "
+                 f"rm -f {PROGRAMS}/$f && cp $f {PROGRAMS}/$f; done")
 
     # Commands
 

@@ -178,6 +178,17 @@ static void save(struct sim_vm *s, struct buffer *out)
 		fail_msg("save: %s", err.message);
 }
 
+static int load(struct sim_vm *s, const struct buffer *stream, enum vm_load_mode mode,
+		struct error *err)
+{
+	int r;
+
+	quiesce_begin(&s->vm->quiesce);
+	r = vm_load(s->vm, stream->data, stream->len, 0, mode, err);
+	quiesce_end(&s->vm->quiesce);
+	return r;
+}
+
 static void compare(struct sim *sim, const struct buffer *x, const struct buffer *y)
 {
 	struct cursor a = { .data = x->data, .left = x->len },
@@ -204,16 +215,12 @@ static void move_state(struct sim *sim)
 {
 	struct buffer first, second;
 	struct error err = { 0 };
-	int r;
 
 	if (sim->b.vm)
 		vm_unmake(&sim->b);
 	vm_make(sim, &sim->b);
 	save(&sim->a, &first);
-	quiesce_begin(&sim->b.vm->quiesce);
-	r = vm_load(sim->b.vm, first.data, first.len, 0, &err);
-	quiesce_end(&sim->b.vm->quiesce);
-	if (r < 0)
+	if (load(&sim->b, &first, VM_LOAD_WHOLE, &err) < 0)
 		fail_msg("seed %llu: load: %s", (unsigned long long)sim->seed, err.message);
 	save(&sim->b, &second);
 	compare(sim, &first, &second);
@@ -269,14 +276,100 @@ static void no_section_is_taken_twice(void **state _unused_)
 		assert_int_equal(buffer_append(&twice, out.data, out.len), 0);
 		assert_int_equal(buffer_append(&twice, out.data + from, out.len - at.left - from),
 				 0);
-		quiesce_begin(&sim.a.vm->quiesce);
-		assert_int_equal(vm_load(sim.a.vm, twice.data, twice.len, 0, &err), -EBADMSG);
-		quiesce_end(&sim.a.vm->quiesce);
+		assert_int_equal(load(&sim.a, &twice, VM_LOAD_WHOLE, &err), -EBADMSG);
 		assert_non_null(strstr(err.message, section.instance));
 		buffer_release(&twice);
 	}
 	buffer_release(&out);
 	vm_unmake(&sim.a);
+}
+
+/* Whatever the source forgot is noticed, by its name, before anything was touched. */
+static void a_section_that_is_missing_is_named(void **state _unused_)
+{
+	static const enum vm_load_mode modes[] = { VM_LOAD_REHEARSAL, VM_LOAD_WHOLE };
+	struct sim sim = { .random = 1 };
+	struct buffer out, less;
+	struct cursor at;
+	struct state_section section;
+	unsigned int sections = 0;
+
+	fake_clock_init(&sim.clock, NSEC_PER_SEC, 1700000000 * NSEC_PER_SEC);
+	vm_make(&sim, &sim.a);
+	save(&sim.a, &out);
+	at = (struct cursor){ .data = out.data, .left = out.len };
+	for (size_t from = 0; state_next_section(&at, &section) == 1; from = out.len - at.left) {
+		buffer_init(&less, MIB(64));
+		assert_int_equal(buffer_append(&less, out.data, from), 0);
+		assert_int_equal(buffer_append(&less, out.data + out.len - at.left, at.left), 0);
+		for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+			struct error err = { 0 };
+
+			assert_int_equal(load(&sim.a, &less, modes[i], &err), -EBADMSG);
+			assert_non_null(strstr(err.message, section.instance));
+			assert_non_null(strstr(err.message, "missing"));
+		}
+		sections++;
+		buffer_release(&less);
+	}
+	assert_true(sections > 10);
+	buffer_release(&out);
+	vm_unmake(&sim.a);
+}
+
+/* Epochs bring what was touched. */
+static void a_partial_load_keeps_what_it_does_not_name(void **state _unused_)
+{
+	struct sim sim = { .random = 1 };
+	struct bus_access access = { .space = BUS_PIO, .address = PORT_SPEAKER, .size = 1 };
+	struct bus_access write = access;
+	struct error err = { 0 };
+	struct buffer nothing;
+
+	fake_clock_init(&sim.clock, NSEC_PER_SEC, 1700000000 * NSEC_PER_SEC);
+	vm_make(&sim, &sim.a);
+	write.write = true;
+	write.data = 2;
+	bus_dispatch(sim.a.vm->bus, &write);
+	buffer_init(&nothing, 1);
+	assert_int_equal(load(&sim.a, &nothing, VM_LOAD_PARTIAL, &err), 0);
+	bus_dispatch(sim.a.vm->bus, &access);
+	assert_int_equal(access.data & 0xf, 2);
+	buffer_release(&nothing);
+	vm_unmake(&sim.a);
+}
+
+/* It may be followed by the load for which it was made, and by a VM that lives on as the first would have. */
+static void a_rehearsal_changes_nothing(void **state _unused_)
+{
+	struct sim sim = { .seed = 99, .random = 99 };
+	struct buffer first, before, after;
+	struct error err = { 0 };
+
+	fake_clock_init(&sim.clock, NSEC_PER_SEC, 1700000000 * NSEC_PER_SEC);
+	vm_make(&sim, &sim.a);
+	for (unsigned int i = 0; i < 5000; i++)
+		one_step(&sim);
+	vm_make(&sim, &sim.b);
+	save(&sim.a, &first);
+	/* What a rehearsal puts the vCPUs back to: power-on, no kernel entered. */
+	assert_int_equal(load(&sim.b, &first, VM_LOAD_REHEARSAL, &err), 0);
+	save(&sim.b, &before);
+	assert_int_equal(load(&sim.b, &first, VM_LOAD_REHEARSAL, &err), 0);
+	save(&sim.b, &after);
+	compare(&sim, &before, &after);
+	assert_memory_not_equal(first.data, after.data, MIN(first.len, after.len));
+	buffer_release(&after);
+	assert_int_equal(load(&sim.b, &first, VM_LOAD_WHOLE, &err), 0);
+	save(&sim.b, &after);
+	compare(&sim, &first, &after);
+	buffer_release(&first);
+	buffer_release(&before);
+	buffer_release(&after);
+	for (unsigned int i = 0; i < 5000; i++)
+		one_step(&sim);
+	vm_unmake(&sim.a);
+	vm_unmake(&sim.b);
 }
 
 static void out_exit(struct kvm_run *run, void *ctx _unused_)
@@ -320,6 +413,9 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_vm_lives_on_in_another),
 		cmocka_unit_test(no_section_is_taken_twice),
+		cmocka_unit_test(a_section_that_is_missing_is_named),
+		cmocka_unit_test(a_partial_load_keeps_what_it_does_not_name),
+		cmocka_unit_test(a_rehearsal_changes_nothing),
 		cmocka_unit_test(a_paused_guest_that_is_ended_does_not_run),
 	};
 

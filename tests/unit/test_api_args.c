@@ -170,7 +170,7 @@ struct handed {
 	struct runtime_vm vm;
 	int config_fd, ready[2];
 	char words[5][32];
-	char *argv[7];
+	char *argv[8]; /* one more may follow */
 };
 
 static void hand_over(struct fixture *f, struct handed *h, const char *name)
@@ -192,7 +192,7 @@ static void hand_over(struct fixture *f, struct handed *h, const char *name)
 	for (int i = 0; i < 5; i++)
 		h->argv[i] = h->words[i];
 	h->argv[5] = (char *)"db";
-	h->argv[6] = NULL;
+	h->argv[6] = h->argv[7] = NULL;
 }
 
 static void expect_word(struct handed *h, const char *word)
@@ -216,6 +216,7 @@ static void test_launch_hands_over_name_and_configuration(void **state)
 	assert_int_equal(launch_receive(h.argv, launch, &err), 0);
 	assert_string_equal(launch->config.kernel, "k");
 	assert_string_equal(launch->vm.name, "db");
+	assert_false(launch->incoming);
 	assert_int_equal(fcntl(launch->vm.lock_fd, F_GETFD), FD_CLOEXEC);
 	assert_int_equal(runtime_alive("db"), 1);
 	assert_true(launch_report(launch, NULL));
@@ -223,6 +224,22 @@ static void test_launch_hands_over_name_and_configuration(void **state)
 	expect_word(&h, "0 ");
 	launch_release(launch);
 	assert_int_equal(runtime_alive("db"), 0);
+	assert_int_equal(rmdir(h.directory), 0);
+	test_free(launch);
+}
+
+static void test_launch_tells_a_vm_that_it_comes_by_a_move(void **state)
+{
+	struct launch *launch = test_calloc(1, sizeof(*launch));
+	struct error err = { 0 };
+	struct handed h;
+
+	hand_over(*state, &h, "db");
+	h.argv[6] = (char *)"--incoming";
+	assert_int_equal(launch_receive(h.argv, launch, &err), 0);
+	assert_true(launch->incoming);
+	close(h.ready[0]);
+	launch_release(launch);
 	assert_int_equal(rmdir(h.directory), 0);
 	test_free(launch);
 }
@@ -274,7 +291,7 @@ static void test_a_launch_that_fails_leaves_nothing(void **state)
 
 		assert_int_equal(runtime_claim("db", &vm, &err), 0);
 		assert_true((i ? launch_exec(&f->config, &vm, &err)
-			       : launch_detached(&f->config, &vm, NULL, &err)) < 0);
+			       : launch_detached(&f->config, &vm, false, NULL, &err)) < 0);
 		assert_non_null(strstr(err.message,
 				       "utsusu-vm: cannot be started: No such file or directory"));
 		assert_int_equal(err.status, EXIT_STATUS_FAILED);
@@ -293,6 +310,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_each_bad_line_has_its_message, teardown),
 		TEST(test_all_problems_of_a_line_are_told),
 		TEST(test_launch_hands_over_name_and_configuration),
+		TEST(test_launch_tells_a_vm_that_it_comes_by_a_move),
 		TEST(test_launch_tells_who_waits_what_is_wrong),
 		TEST(test_launch_without_its_descriptors_is_refused),
 		TEST(test_a_launch_that_fails_leaves_nothing),

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "api/config.h"
-#include "api/suggest.h"
 #include "base/cleanup.h"
+#include "base/suggest.h"
 
 struct fixture {
 	struct vm_config config;
@@ -96,6 +96,9 @@ static const struct bad bad_options[] = {
 	  "--disk path: is missing; give a raw file or a block device; no format is ever guessed" },
 	{ "disk", "path=", "--disk path: is empty; give FILE" },
 	{ "disk", "path=a,readonly=yes", "--disk readonly: 'yes' is neither; give on or off" },
+	{ "uuid", "0f0e0d0c-0b0a-4908-8706-05040302010",
+	  "--uuid: '0f0e0d0c-0b0a-4908-8706-05040302010' is no UUID; write 8-4-4-4-12 "
+	  "hexadecimal digits, or leave it out" },
 	{ "disk", "path=a,serial=123456789012345678901",
 	  "--disk serial: is 21 bytes long; give at most 20 bytes" },
 	{ "disk", "path=a,serial=a/b",
@@ -195,7 +198,7 @@ static void test_a_refused_value_leaves_the_field(void **state)
 	option(f, "memory", "1G");
 	option(f, "memory", "1G,hugepages=nonsense");
 	assert_int_equal(f->config.memory.size, GIB(1));
-	assert_int_equal(f->config.memory.hugepages, MEMORY_HUGE_OFF);
+	assert_int_equal(f->config.memory.hugepages, MEMORY_HUGE_THP);
 }
 
 static void test_grouped_options_are_decoded(void **state)
@@ -203,7 +206,7 @@ static void test_grouped_options_are_decoded(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(option(f, "cpus", "2,max=4,model=v3"), 0);
-	assert_int_equal(option(f, "memory", "hugepages=thp,size=3072MiB"), 0);
+	assert_int_equal(option(f, "memory", "hugepages=on,size=3072MiB"), 0);
 	assert_int_equal(option(f, "disk", "path=/a,,b,readonly,serial=x1,queues=2,direct=off"), 0);
 	assert_int_equal(option(f, "net", "tap=tap0,mac=52:54:00:AB:cd:01,queues=2,vhost"), 0);
 	assert_int_equal(option(f, "net", "user"), 0);
@@ -212,7 +215,7 @@ static void test_grouped_options_are_decoded(void **state)
 	assert_int_equal(f->config.cpus.max, 4);
 	assert_int_equal(f->config.cpus.model, CPU_MODEL_V3);
 	assert_int_equal(f->config.memory.size, GIB(3));
-	assert_int_equal(f->config.memory.hugepages, MEMORY_HUGE_THP);
+	assert_int_equal(f->config.memory.hugepages, MEMORY_HUGE_ON);
 	assert_string_equal(f->config.disks[0].path, "/a,b");
 	assert_true(f->config.disks[0].readonly);
 	assert_false(f->config.disks[0].direct);

@@ -54,6 +54,26 @@ static void ranges_do_not_overflow(void **state _unused_)
 	assert_false(range_fits(2, UINT64_MAX, UINT64_MAX));
 }
 
+static void buffer_gives_whole_lines(void **state _unused_)
+{
+	struct buffer b;
+	size_t len;
+
+	buffer_init(&b, 64);
+	assert_null(buffer_line(&b, &len));
+	buffer_consume(&b, 0);
+	assert_int_equal(buffer_append(&b, "one\n\ntw", 7), 0);
+	assert_memory_equal(buffer_line(&b, &len), "one", 3);
+	assert_int_equal(len, 3);
+	buffer_consume(&b, len + 1);
+	assert_non_null(buffer_line(&b, &len));
+	assert_int_equal(len, 0);
+	buffer_consume(&b, len + 1);
+	assert_null(buffer_line(&b, &len));
+	assert_int_equal(b.len, 2);
+	buffer_release(&b);
+}
+
 static void buffer_stops_at_its_limit(void **state _unused_)
 {
 	struct buffer b;
@@ -308,6 +328,7 @@ int main(void)
 		cmocka_unit_test(error_shows_no_control_characters),
 		cmocka_unit_test(problems_have_a_limit),
 		cmocka_unit_test(ranges_do_not_overflow),
+		cmocka_unit_test(buffer_gives_whole_lines),
 		cmocka_unit_test(buffer_stops_at_its_limit),
 		cmocka_unit_test(cursor_stays_bad),
 		cmocka_unit_test(timers_follow_the_loops_clock),

@@ -158,13 +158,106 @@ static void test_another_tsc_frequency_is_refused(void **state)
 	assert_non_null(strstr(fixture->err.message, "kHz"));
 }
 
+static void test_small_differences_of_frequency_do_not_add_up(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t khz = fixture->state.tsc_khz;
+
+	/* The guest once measured 200 ppm less than this host has: the next host sees that, not this one's. */
+	fixture->state.tsc_khz = khz - khz / 5000;
+	assert_int_equal(load(fixture, &at_save), 0);
+	assert_int_equal(vcpu_state_get(&fixture->layout, fixture->vcpu, &at_save, &fixture->state),
+			 0);
+	assert_int_equal(fixture->state.tsc_khz, khz - khz / 5000);
+	fixture->layout.tsc_khz = khz + khz / 5000; /* of the next host */
+	assert_int_equal(load(fixture, &at_save), 0);
+	fixture->state.tsc_khz = khz - khz / 5000;
+	assert_int_equal(vcpu_tsc_adopt(&fixture->layout, fixture->vcpu, khz, &fixture->err), 0);
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+}
+
+/* A guest's TSC of twice the host's frequency, where the processor scales. */
+static void test_another_tsc_frequency_is_scaled(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct kvm_fake_host host = { .tsc = 7000000000,
+					    .tsc_khz = KVM_FAKE_TSC_KHZ,
+					    .scales = true };
+	struct kvm_fake_host later = host;
+	struct vcpu_moment moment;
+
+	kvm_fake_set_host(fixture->vm, &host);
+	fixture->layout.tsc_scales = true;
+	fixture->state.tsc = 123;
+	fixture->state.tsc_khz = 2 * KVM_FAKE_TSC_KHZ;
+	assert_int_equal(vcpu_tsc_adopt(&fixture->layout, fixture->vcpu, fixture->state.tsc_khz,
+					&fixture->err),
+			 0);
+	assert_int_equal(vcpu_moment_now(fixture->vcpu, &moment), 0);
+	moment.stopped_ns = 1000000;
+	assert_int_equal(load(fixture, &moment), 0);
+	assert_int_equal(kvm_fake_guest_tsc(fixture->vcpu), 123 + 2 * KVM_FAKE_TSC_KHZ);
+	later.tsc += KVM_FAKE_TSC_KHZ; /* one millisecond */
+	kvm_fake_set_host(fixture->vm, &later);
+	assert_int_equal(kvm_fake_guest_tsc(fixture->vcpu), 123 + 4 * KVM_FAKE_TSC_KHZ);
+}
+
+/* Where the host's KVM knows neither the MSR nor the part of the XSAVE area, but the guest never used them. */
+static void test_what_was_never_used_may_be_missing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->state.msrs[fixture->state.n_msrs++] = (struct vcpu_msr){ 0xc0010117, 0 };
+	kvm_fake_refuse_msr(fixture->vcpu, 0xc0010117);
+	fixture->state.xsave_len = fixture->layout.xsave_len + 64;
+	assert_int_equal(load(fixture, &at_save), 0);
+	fixture->state.xsave[fixture->state.xsave_len - 1] = 1;
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+	fixture->state.xsave_len = fixture->layout.xsave_len;
+	fixture->err = (struct error){ 0 };
+	fixture->state.msrs[fixture->state.n_msrs - 1].value = 1;
+	assert_int_equal(load(fixture, &at_save), -EINVAL);
+	assert_non_null(strstr(fixture->err.message, "0xc0010117"));
+}
+
+/* The LAPIC's timer, divided by 4. */
+static uint32_t count_after(struct fixture *fixture, uint32_t mode, uint32_t count,
+			    uint64_t stopped_ns)
+{
+	const struct vcpu_moment there = { .host_tsc = HOST_TSC, .stopped_ns = stopped_ns };
+	struct vcpu_lapic *lapic = &fixture->state.lapic;
+	struct kvm_lapic_state loaded;
+	uint32_t found;
+
+	memcpy(lapic->low + 0x320, &(uint32_t){ mode << 17 | 0xec }, 4);
+	memcpy(lapic->high + 0x3e0 - 0x394, &(uint32_t){ 1 }, 4);
+	lapic->timer_count = count;
+	assert_int_equal(load(fixture, &there), 0);
+	assert_int_equal(kvm_vcpu_get_lapic(fixture->vcpu, &loaded), 0);
+	memcpy(&found, loaded.regs + 0x390, 4);
+	return found;
+}
+
+static void test_the_lapic_timer_counts_on_over_the_stop(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(count_after(fixture, 0, 1000, 0), 1000);
+	assert_int_equal(count_after(fixture, 0, 1000, 400), 900);
+	assert_int_equal(count_after(fixture, 1, 1000, 3999), 1);
+	assert_int_equal(count_after(fixture, 1, 1000, 1ULL << 50), 1);
+	assert_int_equal(count_after(fixture, 0, 0, 400), 0); /* it rests */
+	assert_int_equal(count_after(fixture, 2, 1000, 400),
+			 1000); /* it is the TSC's deadline that counts */
+}
+
 static void test_unknown_msr_is_refused_before_anything_is_set(void **state)
 {
 	struct fixture *fixture = *state;
 	struct kvm_regs regs;
 
 	fixture->state.regs.rax = 99;
-	fixture->state.msrs[0].index = 0x3a;
+	fixture->state.msrs[0] = (struct vcpu_msr){ 0x3a, 5 };
 	assert_int_equal(load(fixture, &at_save), -EINVAL);
 	assert_non_null(strstr(fixture->err.message, "0x3a"));
 	assert_int_equal(kvm_vcpu_get_regs(fixture->vcpu, &regs), 0);
@@ -193,6 +286,7 @@ static void test_too_large_xsave_is_refused(void **state)
 	struct fixture *fixture = *state;
 
 	fixture->state.xsave_len = fixture->layout.xsave_len + 64;
+	fixture->state.xsave[fixture->layout.xsave_len] = 1;
 	assert_int_equal(load(fixture, &at_save), -EINVAL);
 }
 
@@ -270,6 +364,10 @@ int main(void)
 		TEST(test_tsc_goes_on_after_the_stop),
 		TEST(test_vcpus_of_one_snapshot_stay_in_step),
 		TEST(test_another_tsc_frequency_is_refused),
+		TEST(test_small_differences_of_frequency_do_not_add_up),
+		TEST(test_another_tsc_frequency_is_scaled),
+		TEST(test_the_lapic_timer_counts_on_over_the_stop),
+		TEST(test_what_was_never_used_may_be_missing),
 		TEST(test_unknown_msr_is_refused_before_anything_is_set),
 		TEST(test_refused_msr_counts_when_it_has_the_value),
 		TEST(test_too_large_xsave_is_refused),

@@ -69,6 +69,14 @@ static void machine_end(struct machine *machine)
 	munmap(machine->ram, RAM_BYTES);
 }
 
+static struct vcpu_moment moment_now(struct machine *machine)
+{
+	struct vcpu_moment moment;
+
+	assert_int_equal(vcpu_moment_now(machine->vcpu, &moment), 0);
+	return moment;
+}
+
 /* Runs to the next OUT, and completes it. */
 static void run_to_exit(struct machine *machine)
 {
@@ -86,11 +94,12 @@ static void test_saved_state_runs_on_elsewhere(void **unused _unused_)
 {
 	struct machine first, second;
 	struct vcpu_state *state = malloc(sizeof(*state)), *again = malloc(sizeof(*again));
-	struct vcpu_moment moment = vcpu_moment_now();
+	struct vcpu_moment moment;
 	struct error err = { 0 };
 
 	machine_start(&first);
 	machine_start(&second);
+	moment = moment_now(&first);
 	run_to_exit(&first);
 	run_to_exit(&first);
 	assert_int_equal(vcpu_state_get(&first.layout, first.vcpu, &moment, state), 0);
@@ -112,13 +121,14 @@ static void test_table_carries_all_of_it(void **unused _unused_)
 {
 	struct machine machine;
 	struct vcpu_state *state = malloc(sizeof(*state)), *loaded = calloc(1, sizeof(*loaded));
-	struct vcpu_moment moment = vcpu_moment_now();
+	struct vcpu_moment moment;
 	struct state_section section;
 	struct buffer out;
 	struct cursor in;
 	struct error err = { 0 };
 
 	machine_start(&machine);
+	moment = moment_now(&machine);
 	run_to_exit(&machine);
 	assert_int_equal(vcpu_state_get(&machine.layout, machine.vcpu, &moment, state), 0);
 	buffer_init(&out, LIMIT_STATE_SECTION);
@@ -157,9 +167,9 @@ static void test_tsc_goes_on_after_the_stop(void **unused _unused_)
 	machine_start(&machine);
 	possible = keeps_offset(&machine);
 	if (possible) {
-		moment = vcpu_moment_now();
+		moment = moment_now(&machine);
 		assert_int_equal(vcpu_state_get(&machine.layout, machine.vcpu, &moment, state), 0);
-		later = vcpu_moment_now();
+		later = moment_now(&machine);
 		later.stopped_ns = 5000000;
 		assert_int_equal(vcpu_state_set(&machine.layout, machine.vcpu, &later, state, &err),
 				 0);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cpu/vcpu.h"
 #include "kvm/fake.h"
 #include "check.h"
@@ -238,7 +239,7 @@ static void a_triple_fault_is_a_reset(void **state)
 	assert_int_equal(vcpu_start(rig->vcpu, NULL), 0);
 	wait_for(&rig->resets);
 	assert_int_equal(rig->power_offs, 0);
-	vcpu_park(rig->vcpu, false); /* the reset is done */
+	vcpu_park(rig->vcpu, PARKED_BY_VM, false); /* the reset is done */
 	wait_for(&rig->power_offs);
 	assert_int_equal(rig->resets, 1);
 }
@@ -295,19 +296,61 @@ static void a_parked_vcpu_obeys_the_barrier(void **state)
 	struct rig *rig = *state;
 
 	kvm_fake_script(vcpu_kvm(rig->vcpu), script, ARRAY_SIZE(script));
-	vcpu_park(rig->vcpu, true);
+	vcpu_park(rig->vcpu, PARKED_BY_VM, true);
 	assert_int_equal(vcpu_start(rig->vcpu, NULL), 0);
 	for (int i = 0; i < 50; i++) {
 		quiesce_begin(&rig->quiesce);
 		quiesce_end(&rig->quiesce);
 	}
 	assert_int_equal(vcpu_exits(rig->vcpu), 0);
-	vcpu_park(rig->vcpu, false);
+	vcpu_park(rig->vcpu, PARKED_BY_VM, false);
 	while (!vcpu_exits(rig->vcpu))
 		usleep(100);
-	vcpu_park(rig->vcpu, true);
+	vcpu_park(rig->vcpu, PARKED_BY_VM, true);
 	quiesce_begin(&rig->quiesce);
 	quiesce_end(&rig->quiesce);
+}
+
+/* Its own thread sleeps, and the barrier does not wait for it to wake. */
+static void a_sleeping_vcpu_obeys_the_barrier(void **state)
+{
+	static const struct kvm_fake_exit script[] = { { .fill = out_string,
+							 .times = UINT64_MAX } };
+	struct rig *rig = *state;
+	uint64_t begin, exits;
+
+	kvm_fake_script(vcpu_kvm(rig->vcpu), script, ARRAY_SIZE(script));
+	assert_int_equal(vcpu_start(rig->vcpu, NULL), 0);
+	begin = clock_now(&clock_host);
+	vcpu_sleep(rig->vcpu, begin + 3600 * NSEC_PER_SEC);
+	quiesce_begin(&rig->quiesce);
+	quiesce_end(&rig->quiesce);
+	exits = vcpu_exits(rig->vcpu);
+	usleep(5000);
+	for (int i = 0; i < 10; i++) {
+		quiesce_begin(&rig->quiesce);
+		quiesce_end(&rig->quiesce);
+	}
+	assert_int_equal(vcpu_exits(rig->vcpu), exits);
+	vcpu_sleep(rig->vcpu, 0);
+	while (vcpu_exits(rig->vcpu) == exits)
+		usleep(100);
+	assert_true(clock_now(&clock_host) - begin < 60 * NSEC_PER_SEC);
+}
+
+static void a_sleeping_vcpu_wakes_by_itself(void **state)
+{
+	static const struct kvm_fake_exit script[] = { { .fill = out_string,
+							 .times = UINT64_MAX } };
+	struct rig *rig = *state;
+	const uint64_t until = clock_now(&clock_host) + 30 * NSEC_PER_MSEC;
+
+	kvm_fake_script(vcpu_kvm(rig->vcpu), script, ARRAY_SIZE(script));
+	vcpu_sleep(rig->vcpu, until);
+	assert_int_equal(vcpu_start(rig->vcpu, NULL), 0);
+	while (!vcpu_exits(rig->vcpu))
+		usleep(100);
+	assert_true(clock_now(&clock_host) >= until);
 }
 
 static void window_exit(struct kvm_run *run, void *ctx _unused_)
@@ -379,6 +422,8 @@ int main(void)
 		TEST(an_unknown_exit_ends_the_vcpu),
 		TEST(the_barrier_stops_a_running_vcpu),
 		TEST(a_parked_vcpu_obeys_the_barrier),
+		TEST(a_sleeping_vcpu_obeys_the_barrier),
+		TEST(a_sleeping_vcpu_wakes_by_itself),
 		TEST(a_vector_that_kvm_holds_is_known),
 		TEST(a_vector_in_its_handler_waits_no_more),
 		TEST(a_vector_that_was_served_waits_no_more),

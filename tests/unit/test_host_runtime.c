@@ -264,11 +264,31 @@ static void test_links_are_not_followed(void **state)
 	unlink(link);
 }
 
+/* A lock that cannot be looked at says neither that somebody lives nor that nobody does. */
+static void test_a_lock_that_cannot_be_read_is_no_death(void **state)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/db", (char *)*state);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(runtime_alive("db"), 0);
+	snprintf(path, sizeof(path), "%s/db/lock", (char *)*state);
+	assert_int_equal(symlink("elsewhere", path), 0);
+	assert_true(runtime_alive("db") < 0);
+	assert_false(runtime_is_dead("db"));
+	assert_true(runtime_open_left("db", RUNTIME_LOG, &fd) < 0);
+	assert_int_equal(unlink(path), 0);
+	snprintf(path, sizeof(path), "%s/db", (char *)*state);
+	assert_int_equal(rmdir(path), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_a_lock_that_cannot_be_read_is_no_death),
 		TEST(test_names),
 		TEST(test_a_name_has_one_owner),
 		TEST(test_free_names_are_counted_up),

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -40,7 +41,7 @@ struct deed {
 static pid_t kept_process;
 
 /* The child's wait status after entering as `kind` and acting. */
-static int status_of(enum sandbox_thread kind, int (*act)(void))
+static int status_with(enum sandbox_thread kind, unsigned int features, int (*act)(void))
 {
 	pid_t child = fork();
 	int status;
@@ -51,15 +52,19 @@ static int status_of(enum sandbox_thread kind, int (*act)(void))
 		setrlimit(RLIMIT_CORE, &no_core);
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 		kept_process = getpid();
-		if ((kind == SANDBOX_KEEPER
-			     ? sandbox_enter_keeper(kept_process)
-			     : sandbox_enter_thread(kind, SANDBOX_DISK | SANDBOX_TAP)) < 0)
+		if ((kind == SANDBOX_KEEPER ? sandbox_enter_keeper(kept_process)
+					    : sandbox_enter_thread(kind, features)) < 0)
 			_exit(NOT_ENTERED);
 		_exit(act());
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_false(WIFEXITED(status) && WEXITSTATUS(status) == NOT_ENTERED);
 	return status;
+}
+
+static int status_of(enum sandbox_thread kind, int (*act)(void))
+{
+	return status_with(kind, SANDBOX_DISK | SANDBOX_TAP, act);
 }
 
 static int raw(long number, long a, long b, long c)
@@ -172,6 +177,21 @@ static int set_guest_memory(void)
 	return raw(SYS_ioctl, -1, (long)KVM_SET_USER_MEMORY_REGION, 0);
 }
 
+static int make_durable(void)
+{
+	return raw(SYS_fdatasync, -1, 0, 0);
+}
+
+static int lock_file(void)
+{
+	return raw(SYS_fcntl, -1, F_OFD_SETLK, 0);
+}
+
+static int seal_file(void)
+{
+	return raw(SYS_fcntl, -1, F_ADD_SEALS, 0);
+}
+
 static int remove_file(void)
 {
 	return raw(SYS_unlinkat, AT_FDCWD, (long)"/nonexistent", 0);
@@ -182,9 +202,38 @@ static int run_guest(void)
 	return raw(SYS_ioctl, -1, (long)KVM_RUN, 0);
 }
 
+static int debug_guest(void)
+{
+	return raw(SYS_ioctl, -1, (long)KVM_SET_GUEST_DEBUG, 0);
+}
+
 static int foreign_io_uring_register(void)
 {
 	return raw(SYS_io_uring_register, -1, IORING_REGISTER_FILES, 0);
+}
+
+static int accept_client(void)
+{
+	return raw(SYS_accept4, -1, 0, 0);
+}
+
+static int thread_in_new_namespace(void)
+{
+	return raw(SYS_clone, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND | CLONE_NEWNET, 0, 0);
+}
+
+static void *take_a_name(void *arg _unused_)
+{
+	return pthread_setname_np(pthread_self(), "page") ? NULL : (void *)1;
+}
+
+static int thread_with_a_name(void)
+{
+	void *named = NULL;
+	pthread_t thread;
+
+	return pthread_create(&thread, NULL, take_a_name, NULL) || pthread_join(thread, &named) ||
+	       !named;
 }
 
 static const struct deed forbidden_to_all[] = {
@@ -210,6 +259,7 @@ static const struct deed forbidden_to_vm[] = {
 	{ "unlinkat", remove_file },
 	{ "io_uring_register of files", foreign_io_uring_register },
 	{ "fcntl F_SETFL", change_flags },
+	{ "fcntl F_ADD_SEALS", seal_file },
 };
 
 static void assert_refused(enum sandbox_thread kind, const struct deed *deed)
@@ -222,12 +272,64 @@ static void assert_refused(enum sandbox_thread kind, const struct deed *deed)
 
 static void forbidden_calls_end_the_process(void **state _unused_)
 {
-	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_KEEPER; kind++)
+	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_MOVER; kind++)
 		for (size_t i = 0; i < ARRAY_SIZE(forbidden_to_all); i++)
 			assert_refused((enum sandbox_thread)kind, &forbidden_to_all[i]);
 	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_QUEUE; kind++)
 		for (size_t i = 0; i < ARRAY_SIZE(forbidden_to_vm); i++)
 			assert_refused((enum sandbox_thread)kind, &forbidden_to_vm[i]);
+}
+
+static void a_mover_opens_nothing(void **state _unused_)
+{
+	static const struct deed forbidden[] = {
+		{ "openat", open_file },
+		{ "unlinkat", remove_file },
+		{ "accept4", accept_client },
+		{ "KVM_RUN", run_guest },
+		{ "clone into a new namespace", thread_in_new_namespace },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++)
+		assert_refused(SANDBOX_MOVER, &forbidden[i]);
+}
+
+static int register_memory(void)
+{
+	return raw(SYS_ioctl, -1, UFFDIO_REGISTER, 0);
+}
+
+static int fill_memory(void)
+{
+	return raw(SYS_ioctl, -1, UFFDIO_COPY, 0);
+}
+
+/* Who fills a VM's memory does not say which memory that is: it could be the heap of the VM's process. */
+static void a_mover_fills_only_what_it_is_given(void **state _unused_)
+{
+	static const struct {
+		unsigned int features;
+		int (*act)(void);
+		bool allowed;
+	} cases[] = {
+		{ SANDBOX_FILLS, fill_memory, true },
+		{ SANDBOX_FILLS, register_memory, false },
+		{ SANDBOX_SCANS, register_memory, true },
+		{ SANDBOX_SCANS, fill_memory, false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int status = status_with(SANDBOX_MOVER, cases[i].features, cases[i].act);
+
+		if (cases[i].allowed ? !WIFEXITED(status)
+				     : !WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+			fail_msg("case %zu: status 0x%x", i, status);
+	}
+}
+
+static void a_mover_starts_threads(void **state _unused_)
+{
+	assert_int_equal(status_of(SANDBOX_MOVER, thread_with_a_name), 0);
 }
 
 static void only_a_vcpu_runs_the_guest(void **state _unused_)
@@ -241,6 +343,15 @@ static void only_a_vcpu_runs_the_guest(void **state _unused_)
 	assert_int_equal(status_of(SANDBOX_VCPU, run_guest), 1 << 8);
 }
 
+static void only_a_vcpu_sets_breakpoints(void **state _unused_)
+{
+	const struct deed deed = { "KVM_SET_GUEST_DEBUG", debug_guest };
+
+	assert_refused(SANDBOX_CONTROL, &deed);
+	assert_refused(SANDBOX_QUEUE, &deed);
+	assert_int_equal(status_of(SANDBOX_VCPU, debug_guest), 1 << 8);
+}
+
 static void only_the_control_thread_maps_guest_memory(void **state _unused_)
 {
 	const struct deed deed = { "KVM_SET_USER_MEMORY_REGION", set_guest_memory };
@@ -251,10 +362,24 @@ static void only_the_control_thread_maps_guest_memory(void **state _unused_)
 	assert_int_equal(status_of(SANDBOX_CONTROL, set_guest_memory), 1 << 8);
 }
 
+static void only_the_control_thread_marks_a_move(void **state _unused_)
+{
+	static const struct deed deeds[] = { { "fdatasync", make_durable },
+					     { "fcntl F_OFD_SETLK", lock_file } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(deeds); i++) {
+		assert_refused(SANDBOX_VCPU, &deeds[i]);
+		assert_refused(SANDBOX_QUEUE, &deeds[i]);
+		assert_refused(SANDBOX_KEEPER, &deeds[i]);
+		assert_int_equal(status_of(SANDBOX_CONTROL, deeds[i].act), 1 << 8);
+	}
+}
+
 static void signals_stay_in_the_family(void **state _unused_)
 {
 	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_QUEUE; kind++)
 		assert_int_equal(status_of((enum sandbox_thread)kind, signal_own_thread), 0);
+	assert_int_equal(status_of(SANDBOX_MOVER, signal_own_thread), 0);
 	/* The test entered the keeper's with itself as the child. */
 	assert_int_equal(status_of(SANDBOX_KEEPER, signal_child), 0);
 }
@@ -270,7 +395,7 @@ static int ordinary_work(void)
 
 static void ordinary_work_goes_on(void **state _unused_)
 {
-	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_KEEPER; kind++)
+	for (int kind = SANDBOX_CONTROL; kind <= SANDBOX_MOVER; kind++)
 		assert_int_equal(status_of((enum sandbox_thread)kind, ordinary_work), 0);
 }
 
@@ -410,17 +535,75 @@ static void the_keeper_is_kept_to_its_name(void **state _unused_)
 	assert_int_equal(rmdir(root), 0);
 }
 
+#define BLOCKS 256
+
+static void *use_a_little(void *arg _unused_)
+{
+	void *volatile block = malloc(1000);
+
+	free(block);
+	return NULL;
+}
+
+static void *use_memory_confined(void *arg _unused_)
+{
+	void *blocks[BLOCKS];
+
+	if (sandbox_enter_thread(SANDBOX_VCPU, 0) < 0)
+		_exit(NOT_ENTERED);
+	for (size_t i = 0; i < BLOCKS; i++) {
+		blocks[i] = malloc(KIB(64));
+		if (!blocks[i])
+			_exit(1);
+		*(volatile char *)blocks[i] = 1;
+	}
+	for (size_t i = BLOCKS; i--;)
+		free(blocks[i]);
+	return NULL;
+}
+
+/* The second thread takes over whatever heap the first one had. */
+static int free_memory_after_another_thread(void)
+{
+	pthread_t thread;
+
+	sandbox_before_threads();
+	if (pthread_create(&thread, NULL, use_a_little, NULL) || pthread_join(thread, NULL) ||
+	    pthread_create(&thread, NULL, use_memory_confined, NULL) || pthread_join(thread, NULL))
+		return 1;
+	return ENTERED;
+}
+
+static void a_confined_thread_gives_memory_back(void **state _unused_)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		_exit(free_memory_after_another_thread());
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(forbidden_calls_end_the_process),
+		cmocka_unit_test(a_mover_opens_nothing),
+		cmocka_unit_test(a_mover_starts_threads),
+		cmocka_unit_test(a_mover_fills_only_what_it_is_given),
 		cmocka_unit_test(only_a_vcpu_runs_the_guest),
+		cmocka_unit_test(only_a_vcpu_sets_breakpoints),
 		cmocka_unit_test(only_the_control_thread_maps_guest_memory),
+		cmocka_unit_test(only_the_control_thread_marks_a_move),
 		cmocka_unit_test(signals_stay_in_the_family),
 		cmocka_unit_test(ordinary_work_goes_on),
 		cmocka_unit_test(the_process_keeps_nothing),
 		cmocka_unit_test(the_keeper_is_kept_to_its_name),
 		cmocka_unit_test(a_thread_that_is_ending_is_waited_for),
+		cmocka_unit_test(a_confined_thread_gives_memory_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -164,6 +164,13 @@ static void our_own_writes_are_in_the_log(void **state _unused_)
 	assert_int_equal(memory_write(memory, gpa(0x1000), "after", 5), 0);
 	assert_int_equal(memory_dirty_collect(memory, &bitmap), 0);
 	assert_int_equal(dirty_bitmap_count(&bitmap), 0);
+	/* What was told to nobody before a stop is no news after the next start. */
+	assert_int_equal(memory_dirty_start(memory), 0);
+	assert_int_equal(memory_write(memory, gpa(0x1000), "lost", 4), 0);
+	memory_dirty_stop(memory);
+	assert_int_equal(memory_dirty_start(memory), 0);
+	assert_int_equal(memory_dirty_collect(memory, &bitmap), 0);
+	assert_int_equal(dirty_bitmap_count(&bitmap), 0);
 	dirty_bitmap_release(&bitmap);
 	memory_free(memory);
 }

@@ -219,7 +219,7 @@ static void real_passt_serves_and_ends(void **state)
 	probe_open(&probe, net, 0, &clock_host);
 	net_want_readable(probe.queue, true);
 	assert_int_equal(net_send(probe.queue, &iov, 1), 0);
-	for (int i = 0; n == 0 && i < 50; i++) {
+	for (int i = 0; n == 0 && i < 300; i++) {
 		probe_turn(&probe, 100);
 		n = probe_receive(&probe, &fill);
 	}

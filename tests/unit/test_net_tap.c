@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "net/interface.h"
 #include "net/tap.h"
 
 #define PROTOCOL 0x88b5 /* for local experiments, IEEE 802 */
@@ -102,6 +103,23 @@ static void new_tap_carries_frames(void **state)
 	exchange(net, "utap0");
 	net_free(net);
 	assert_int_equal(if_nametoindex("utap0"), 0);
+}
+
+static void an_interface_is_found_by_its_name(void **state)
+{
+	struct error err = { 0 };
+	struct net *net;
+
+	(void)state;
+	assert_int_equal(interface_index("lo"), if_nametoindex("lo"));
+	assert_int_equal(tap_open("utap0", 1, &net, &err), 0);
+	assert_int_not_equal(interface_index("utap0"), 0);
+	assert_int_equal(interface_index("utap0"), if_nametoindex("utap0"));
+	assert_int_equal(interface_index("utap"), 0);
+	net_free(net);
+	assert_int_equal(interface_index("utap0"), 0);
+	assert_int_equal(interface_index(""), 0);
+	assert_int_equal(interface_index("a-name-of-sixteen"), 0);
 }
 
 static void second_user_finds_it_busy(void **state)
@@ -326,6 +344,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(new_tap_carries_frames),
+		cmocka_unit_test(an_interface_is_found_by_its_name),
 		cmocka_unit_test(second_user_finds_it_busy),
 		cmocka_unit_test(queues_are_taken_out_and_in),
 		cmocka_unit_test(wrong_interfaces_are_named),

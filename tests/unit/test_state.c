@@ -131,6 +131,46 @@ static void an_older_section_gets_defaults(void **state _unused_)
 	buffer_release(&out);
 }
 
+/* A newer program serves an older one: to the byte what that one would have written. */
+static void a_section_is_written_as_an_older_program_reads_it(void **state _unused_)
+{
+	const struct state_table newer = thing_table(2);
+	struct buffer as_old, by_old;
+	struct state_table old;
+
+	buffer_init(&as_old, MIB(1));
+	assert_int_equal(state_save_as(&as_old, &newer, 1, "thing.0", &example), 0);
+	old = thing_table(1);
+	saved(&by_old, &old, &example);
+	assert_int_equal(as_old.len, by_old.len);
+	assert_memory_equal(as_old.data, by_old.data, as_old.len);
+	buffer_release(&as_old);
+	buffer_release(&by_old);
+}
+
+/* The last change that the older program knows counts, not the newest: it may be several behind. */
+static void an_older_program_is_given_the_version_it_knows(void **state _unused_)
+{
+	struct state_table newer = thing_table(7);
+	struct state_section section;
+	struct cursor cursor;
+	struct buffer out;
+
+	thing_fields[6].since = 7;
+	buffer_init(&out, MIB(1));
+	assert_int_equal(state_save_as(&out, &newer, 6, "thing.0", &example), 0);
+	cursor = (struct cursor){ .data = out.data, .left = out.len };
+	assert_int_equal(state_next_section(&cursor, &section), 1);
+	assert_int_equal(section.version, 1);
+	newer.min_version = 7; /* what was before cannot be written any more */
+	assert_int_equal(state_save_as(&out, &newer, 6, "thing.0", &example), -EPROTONOSUPPORT);
+	newer.since = 7; /* there was no such section */
+	assert_int_equal(state_save_as(&out, &newer, 6, "thing.0", &example), -EPROTONOSUPPORT);
+	assert_int_equal(cursor.left, 0);
+	assert_int_equal(state_save_as(&out, &newer, 7, "thing.0", &example), 0);
+	buffer_release(&out);
+}
+
 static void a_newer_section_is_refused_by_version(void **state _unused_)
 {
 	const struct state_table newer = thing_table(2);
@@ -224,6 +264,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_saved_is_loaded),
 		cmocka_unit_test(an_older_section_gets_defaults),
+		cmocka_unit_test(a_section_is_written_as_an_older_program_reads_it),
+		cmocka_unit_test(an_older_program_is_given_the_version_it_knows),
 		cmocka_unit_test(a_newer_section_is_refused_by_version),
 		cmocka_unit_test(refusals_name_the_field_and_change_nothing),
 		cmocka_unit_test(every_truncation_is_refused),

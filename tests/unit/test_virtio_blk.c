@@ -321,7 +321,7 @@ static void test_a_full_queue_at_once(void **state)
 	blk_rig_wait(rig, 0, n);
 	for (unsigned int i = 0; i < n; i++)
 		assert_int_equal(blk_rig_status(rig, i), VBLK_OK);
-	assert_true(vmachine_interrupts(rig->machine, 1) > interrupts);
+	assert_true(wait_for_count(&rig->machine->interrupts[1], interrupts + 1, BLK_RIG_SOON));
 	assert_int_equal(blk_rig_do(rig, VBLK_IN, 0, rig->data + n * 4096, n * 4096), VBLK_OK);
 	assert_memory_equal(blk_rig_at(rig, rig->data, n * 4096),
 			    blk_rig_at(rig, rig->data + n * 4096, n * 4096), n * 4096);

@@ -276,6 +276,46 @@ static void test_a_disk_of_another_size_is_refused(void **state)
 	buffer_release(&saved);
 }
 
+static struct virtio_device *vdev_of(struct blk_rig *rig)
+{
+	return container_of(rig->device, struct virtio_device, device);
+}
+
+static void assert_refused(struct pair *pair, const char *why)
+{
+	struct buffer saved;
+	struct error err = { 0 };
+
+	buffer_init(&saved, LIMIT_STATE_SECTION);
+	assert_int_equal(vdevice_save(pair->from.machine, pair->from.device, &saved), 0);
+	assert_true(vdevice_load(pair->to.machine, pair->to.device, &saved, &err) < 0);
+	if (!strstr(err.message, why))
+		fail_msg("'%s' does not tell of %s", err.message, why);
+	buffer_release(&saved);
+}
+
+static void test_what_the_guest_uses_must_be_there(void **state)
+{
+	struct pair *pair = *state;
+
+	blk_rig_make(&pair->to, &plain);
+	vdev_of(&pair->to)->offers &= ~(VBLK_F_DISCARD | VBLK_F_FLUSH);
+	assert_refused(pair, "the guest uses flushes, discards, which the device");
+	/* Of those that it does not use the limits do not matter, of others they do. */
+	vdev_of(&pair->from)->state->driver_features &= ~(VBLK_F_DISCARD | VBLK_F_FLUSH);
+	pair->to.block->geometry.max_discard /= 2;
+	assert_refused(pair, "sectors in a write of zeroes");
+}
+
+static void test_a_disk_that_may_not_be_written_is_refused(void **state)
+{
+	const struct blk_rig_options readonly = { .queues = 2, .readonly = true };
+	struct pair *pair = *state;
+
+	blk_rig_make(&pair->to, &readonly);
+	assert_refused(pair, "the disk is read-only, the guest's was writable");
+}
+
 static void stand_still(struct pair *pair)
 {
 	quiesce_begin(&pair->from.machine->quiesce);
@@ -332,6 +372,8 @@ int main(void)
 		PAIR_TEST(test_a_bad_request_in_flight_gets_its_status),
 		PAIR_TEST(test_reset_while_old_requests_wait),
 		PAIR_TEST(test_a_disk_of_another_size_is_refused),
+		PAIR_TEST(test_what_the_guest_uses_must_be_there),
+		PAIR_TEST(test_a_disk_that_may_not_be_written_is_refused),
 		PAIR_TEST(test_load_over_a_busy_device),
 	};
 

@@ -411,9 +411,9 @@ static void busy_console_goes_on_elsewhere(void **state)
 	assert_int_equal(vdevice_save(rig->m, rig->device, &stream), 0);
 	add_device(&to);
 	vmachine_copy_memory(to.m, rig->m);
-	quiesce_end(&rig->m->quiesce);
 	assert_int_equal(vdevice_load(to.m, to.device, &stream, &err), 0);
 	assert_null(state_compare(to.device->table, rig->device->state, to.device->state));
+	quiesce_end(&rig->m->quiesce);
 	follow(&to, rig);
 	assert_int_equal(vdevice_start(to.device), 0);
 	assert_printed(&to);

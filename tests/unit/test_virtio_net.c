@@ -15,7 +15,7 @@ static void sent_frame_reaches_the_wire(void **state)
 	assert_int_equal(wire_wait(f, 0, &fill), 1000 + NET_HEADER_SIZE);
 	assert_int_equal(fill, 0x42);
 	assert_int_equal(take(f, TX0), 0);
-	assert_true(vmachine_interrupts(f->machine, TX0 + 1) > 0);
+	assert_true(wait_for_count(&f->machine->interrupts[TX0 + 1], 1, WAIT_MS));
 	unplug(f);
 }
 
@@ -163,7 +163,7 @@ static void received_frame_lies_in_the_buffer(void **state)
 	assert_int_equal(byte_at(f, at + NET_HEADER_SIZE), 0x24);
 	assert_int_equal(byte_at(f, at + 699), 0x24);
 	assert_int_equal(byte_at(f, at + 700), 0xee);
-	assert_true(vmachine_interrupts(f->machine, RX0 + 1) > 0);
+	assert_true(wait_for_count(&f->machine->interrupts[RX0 + 1], 1, WAIT_MS));
 	unplug(f);
 }
 

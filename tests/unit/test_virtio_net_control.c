@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What driver and device agree on: features, commands, queue pairs. */
+#include "net/rarp.h"
 #include "virtio_net_rig.h"
 
 /* ---- features and commands ---- */
@@ -147,6 +148,57 @@ static void announcement_is_asked_for_and_acknowledged(void **state)
 	unplug(f);
 }
 
+/* The frame behind its header, by RFC 826 and 903. */
+static void arrival_frame_is_a_reverse_arp(void **state)
+{
+	static const uint8_t frame[] = {
+		0xff, 0xff, 0xff, 0xff, 0xff, 0xff,		/* to all */
+		0x52, 0x54, 0,	  1,	2,    3,		/* from the guest */
+		0x80, 0x35,					/* RARP */
+		0,    1,    8,	  0,	6,    4,		/* Ethernet, IPv4, their lengths */
+		0,    3,					/* request */
+		0x52, 0x54, 0,	  1,	2,    3,    0, 0, 0, 0, /* who asks */
+		0x52, 0x54, 0,	  1,	2,    3,    0, 0, 0, 0, /* about whom */
+	};
+	uint8_t made[RARP_FRAME_SIZE], rest[RARP_FRAME_SIZE] = { 0 };
+
+	(void)state;
+	rarp_make(mac, made);
+	assert_memory_equal(made, rest, NET_HEADER_SIZE);
+	assert_memory_equal(made + NET_HEADER_SIZE, frame, sizeof(frame));
+	assert_memory_equal(made + NET_HEADER_SIZE + sizeof(frame), rest, 18);
+}
+
+/* Whatever the guest's driver can: here there is none. */
+static void arrival_is_told_to_the_switches(void **state)
+{
+	static const unsigned int gaps_ms[] = { 50, 150, 250, 350, 450 };
+	struct fake_clock clock;
+	struct fixture *f;
+	uint8_t fill = 0;
+
+	(void)state;
+	fake_clock_init(&clock, NSEC_PER_SEC, 0);
+	f = plug_with_clock(1, 0, &clock.clock);
+	virtio_net_arrived(f->device);
+	assert_int_equal(wire_wait(f, 0, &fill), RARP_FRAME_SIZE);
+	assert_int_equal(fill, 0xff);
+	for (size_t i = 0; i < ARRAY_SIZE(gaps_ms); i++) {
+		fake_clock_advance(&clock, gaps_ms[i] * NSEC_PER_MSEC - 1);
+		usleep(20000); /* its worker looks, and finds nothing due */
+		assert_int_equal(probe_receive(&f->wire[0], &fill), 0);
+		fake_clock_advance(&clock, 1);
+		assert_int_equal(wire_wait(f, 0, &fill), RARP_FRAME_SIZE);
+	}
+	fake_clock_advance(&clock, 10 * NSEC_PER_SEC);
+	usleep(20000);
+	assert_int_equal(probe_receive(&f->wire[0], &fill), 0);
+	/* It may move once more. */
+	virtio_net_arrived(f->device);
+	assert_int_equal(wire_wait(f, 0, &fill), RARP_FRAME_SIZE);
+	unplug(f);
+}
+
 static void vanished_net_takes_the_link_down(void **state)
 {
 	struct fixture *f = plug(1, 0);
@@ -159,7 +211,7 @@ static void vanished_net_takes_the_link_down(void **state)
 	for (int i = 0; i < WAIT_MS && link_status(f) & STATUS_LINK_UP; i++)
 		usleep(1000);
 	assert_int_equal(link_status(f), 0);
-	assert_true(vmachine_interrupts(f->machine, 0) > 0);
+	assert_true(wait_for_count(&f->machine->interrupts[0], 1, WAIT_MS));
 	send_plain(f, TX0, 1, 64); /* lost, as without a cable */
 	take(f, TX0);
 	unplug(f);
@@ -257,6 +309,8 @@ int main(void)
 		cmocka_unit_test(command_without_room_breaks_the_device),
 		cmocka_unit_test(mac_address_lasts_until_reset),
 		cmocka_unit_test(announcement_is_asked_for_and_acknowledged),
+		cmocka_unit_test(arrival_frame_is_a_reverse_arp),
+		cmocka_unit_test(arrival_is_told_to_the_switches),
 		cmocka_unit_test(vanished_net_takes_the_link_down),
 		cmocka_unit_test(second_pair_works_once_asked_for),
 		cmocka_unit_test(driver_of_one_pair_finds_its_control_queue),

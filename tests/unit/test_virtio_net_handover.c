@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "bus/request.h"
 #include "vhost_fake.h"
 
 static struct vhost_fake *fake_of(struct fixture *f)
@@ -130,6 +131,54 @@ static void loaded_positions_survive_the_old_life(void **state)
 	unplug(f);
 }
 
+struct seen {
+	struct request_tap tap;
+	unsigned int frames; /* atomic */
+};
+
+static void count_frame(struct request_tap *tap, const struct device_request *request _unused_)
+{
+	__atomic_fetch_add(&container_of(tap, struct seen, tap)->frames, 1, __ATOMIC_RELAXED);
+}
+
+static void see_all(struct fixture *f, struct seen *seen)
+{
+	quiesce_begin(&f->machine->quiesce);
+	f->device->requests = seen ? &seen->tap : NULL;
+	f->device->see_all = seen != NULL;
+	quiesce_end(&f->machine->quiesce);
+}
+
+/* Frames go through us while all of them are watched, and through the kernel again afterwards. */
+static void watched_frames_come_to_us(void **state)
+{
+	struct fixture *f = plug_vhost();
+	const struct virtio_queue_state *queues = vn_of(f)->state.virtio.queues;
+	struct seen seen = { .tap.answered = count_frame };
+	uint8_t fill = 0;
+
+	(void)state;
+	drive_vhost(f);
+	see_all(f, &seen);
+	assert_false(fake_of(f)->running[RX0] || fake_of(f)->running[TX0]);
+	for (int i = 0; i < 8; i++)
+		post(f, RX0, 2048);
+	vqueue_kick(&f->queues[RX0]);
+	assert_int_equal(probe_send(&f->wire[0], 7, 100), 0);
+	assert_int_equal(take(f, RX0), 100);
+	send_plain(f, TX0, 9, 60);
+	assert_true(wire_wait(f, 0, &fill) > 0);
+	assert_int_equal(fill, 9);
+	assert_int_equal(__atomic_load_n(&seen.frames, __ATOMIC_RELAXED), 2);
+	see_all(f, NULL);
+	assert_true(wait_running(f));
+	assert_int_equal(queues[RX0].n_inflight, 0);
+	assert_int_equal(fake_of(f)->rings[RX0].next_avail,
+			 1); /* buffers taken in advance went back */
+	assert_int_equal(fake_of(f)->rings[TX0].next_avail, 1);
+	unplug(f);
+}
+
 static void refused_ring_breaks_the_device(void **state)
 {
 	struct fixture *f = plug_vhost();
@@ -152,6 +201,7 @@ int main(void)
 		cmocka_unit_test(calls_become_interrupts),
 		cmocka_unit_test(barrier_takes_rings_back_for_its_time),
 		cmocka_unit_test(loaded_positions_survive_the_old_life),
+		cmocka_unit_test(watched_frames_come_to_us),
 		cmocka_unit_test(refused_ring_breaks_the_device),
 	};
 

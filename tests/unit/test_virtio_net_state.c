@@ -28,12 +28,12 @@ static void busy_device_moves(void **state)
 	assert_int_equal(virtio_net_announce(a->device), 0);
 
 	buffer_init(&saved, LIMIT_STATE_SECTION);
+	quiesce_begin(&a->machine->quiesce);
+	quiesce_begin(&b->machine->quiesce);
 	assert_int_equal(vdevice_save(a->machine, a->device, &saved), 0);
 	assert_true(vn_of(a)->state.virtio.queues[RX0].n_inflight > 0);
 	vmachine_copy_memory(b->machine, a->machine);
-	quiesce_begin(&b->machine->quiesce);
 	assert_int_equal(vdevice_load(b->machine, b->device, &saved, &err), 0);
-	quiesce_begin(&a->machine->quiesce);
 	assert_null(state_compare(a->device->table, a->device->state, b->device->state));
 	quiesce_end(&a->machine->quiesce);
 	quiesce_end(&b->machine->quiesce);
@@ -59,6 +59,83 @@ static void busy_device_moves(void **state)
 	assert_int_equal(take(b, RX1), 200);
 	assert_int_equal(link_status(b), STATUS_LINK_UP | STATUS_ANNOUNCE);
 	assert_int_equal(net_pair_offloads(vn_of(b)->net), OFFLOADS);
+	unplug(a);
+	unplug(b);
+}
+
+static int load_from(struct fixture *from, struct fixture *to, struct error *err)
+{
+	struct buffer saved;
+	int r;
+
+	*err = (struct error){ 0 };
+	buffer_init(&saved, LIMIT_STATE_SECTION);
+	quiesce_begin(&from->machine->quiesce);
+	quiesce_begin(&to->machine->quiesce);
+	assert_int_equal(vdevice_save(from->machine, from->device, &saved), 0);
+	vmachine_copy_memory(to->machine, from->machine);
+	r = vdevice_load(to->machine, to->device, &saved, err);
+	quiesce_end(&to->machine->quiesce);
+	quiesce_end(&from->machine->quiesce);
+	buffer_release(&saved);
+	return r;
+}
+
+static void offloads_in_use_must_be_there(void **state)
+{
+	struct fixture *a = plug(1, OFFLOADS), *less = plug(1, NET_OFFLOAD_CSUM),
+		       *none = plug(1, 0);
+	struct error err;
+
+	(void)state;
+	drive(a, ALL_FEATURES & ~(NET_F_HOST_TSO6 | NET_F_HOST_ECN | NET_F_GUEST_ECN));
+	assert_int_equal(load_from(a, less, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.message,
+			       "virtio-net.0: the guest uses guest TSO, guest TSO of IPv6, "
+			       "TSO, which the device at the destination does not offer"));
+	assert_non_null(strstr(err.message, "connect it alike on both hosts"));
+	drive(a, NET_F_CSUM | VIRTIO_F_VERSION_1);
+	assert_int_equal(load_from(a, none, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.message, "checksums by the device"));
+	assert_int_equal(load_from(a, less, &err), 0);
+	assert_int_equal(load_from(less, a, &err), 0);
+	unplug(a);
+	unplug(less);
+	unplug(none);
+}
+
+/* As a guest has it that boots again: between the reset and what its driver says then. */
+static void reset_device_moves(void **state)
+{
+	static const uint8_t two[4] = { 4, 0, 2, 0 };
+	struct fixture *a = plug(2, OFFLOADS), *b = plug(2, OFFLOADS);
+	struct error err;
+
+	(void)state;
+	drive(a, ALL_FEATURES);
+	assert_int_equal(command(a, CONTROL2, two, 4), 0);
+	assert_int_equal(vdriver_reset(&a->driver), 0);
+	if (load_from(a, b, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_int_equal(vn_of(b)->state.guest_offloads, 0);
+	assert_int_equal(vn_of(b)->state.pairs, 1);
+	unplug(a);
+	unplug(b);
+}
+
+static void frames_of_the_guests_mtu_must_fit(void **state)
+{
+	struct fixture *a = plug(1, 0), *b = plug(1, 0);
+	struct error err;
+
+	(void)state;
+	drive(a, ALL_FEATURES);
+	vn_of(b)->net->mtu = 1400;
+	assert_int_equal(load_from(a, b, &err), -EINVAL);
+	assert_non_null(
+		strstr(err.message, "packets of 1500 bytes, at the destination it takes 1400"));
+	vn_of(b)->net->mtu = 9000;
+	assert_int_equal(load_from(a, b, &err), 0);
 	unplug(a);
 	unplug(b);
 }
@@ -139,6 +216,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(busy_device_moves),
+		cmocka_unit_test(offloads_in_use_must_be_there),
+		cmocka_unit_test(reset_device_moves),
+		cmocka_unit_test(frames_of_the_guests_mtu_must_fit),
 		cmocka_unit_test(absurd_states_are_refused),
 		cmocka_unit_test(transmit_in_flight_is_sent_after_load),
 		cmocka_unit_test(vhost_needs_a_tap_and_one_pair),

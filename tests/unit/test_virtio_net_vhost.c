@@ -105,8 +105,8 @@ static void kernel_moves_frames_both_ways(void **state)
 		out(f, wire, (uint8_t)i);
 		in(f, wire, (uint8_t)i);
 	}
-	assert_true(vmachine_interrupts(f->machine, TX0 + 1) > 0);
-	assert_true(vmachine_interrupts(f->machine, RX0 + 1) > 0);
+	assert_true(wait_for_count(&f->machine->interrupts[TX0 + 1], 1, WAIT_MS));
+	assert_true(wait_for_count(&f->machine->interrupts[RX0 + 1], 1, WAIT_MS));
 	unplug(f);
 	fd_close(wire);
 }

@@ -209,8 +209,9 @@ static void load_elsewhere(struct rig *rig, struct rig *to)
 	assert_int_equal(vdevice_save(rig->m, rig->device, &stream), 0);
 	add_device(to);
 	vmachine_copy_memory(to->m, rig->m);
-	quiesce_end(&rig->m->quiesce);
 	assert_int_equal(vdevice_load(to->m, to->device, &stream, &err), 0);
+	assert_null(state_compare(rig->device->table, rig->device->state, to->device->state));
+	quiesce_end(&rig->m->quiesce);
 	buffer_release(&stream);
 	to->driver = rig->driver;
 	to->driver.machine = to->m;
@@ -228,7 +229,6 @@ static void waiting_requests_go_on_elsewhere(void **state)
 	for (unsigned int i = 0; i < 5; i++)
 		request(rig, rig->pages, 16);
 	load_elsewhere(rig, &to);
-	assert_null(state_compare(rig->device->table, rig->device->state, to.device->state));
 	assert_int_equal(vdevice_start(to.device), 0);
 	for (unsigned int i = 0; i < 5; i++)
 		assert_int_equal(answered(&to), 16);

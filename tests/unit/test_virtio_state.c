@@ -97,11 +97,13 @@ static void busy_device_goes_on_elsewhere(void **state)
 	struct pair *pair = *state;
 	struct error err = { 0 };
 
+	quiesce_begin(&pair->from.m->quiesce); /* it goes on with what was made available */
 	save_and_make_target(pair);
 	assert_int_equal(vdevice_load(pair->to.m, &pair->to.echo->vdev.device, &pair->stream, &err),
 			 0);
 	assert_null(
 		state_compare(&virtio_state_table, &pair->from.echo->state, &pair->to.echo->state));
+	quiesce_end(&pair->from.m->quiesce);
 	assert_int_equal(pair->to.echo->state.queues[0].n_inflight, 2);
 	assert_int_equal(pair->to.echo->state.queues[1].n_inflight, 1);
 	adopt_driver(pair);
@@ -112,7 +114,7 @@ static void busy_device_goes_on_elsewhere(void **state)
 	rig_assert_answered(&pair->to, 1);
 	rig_assert_answered(&pair->to, 1);
 	assert_memory_equal(vmachine_at(pair->to.m, pair->to.in, 8), "arrived!", 8);
-	assert_true(vmachine_interrupts(pair->to.m, 1) > 0);
+	assert_true(wait_for_count(&pair->to.m->interrupts[1], 1, SOON));
 	rig_request(&pair->to, 0);
 	rig_assert_answered(&pair->to, 0);
 }
@@ -144,12 +146,14 @@ static void load_over_a_working_device(void **state)
 		rig_request(&pair->to, 0);
 	assert_true(wait_for_count(&pair->to.echo->popped, 3, SOON));
 
+	quiesce_begin(&pair->from.m->quiesce);
 	quiesce_begin(&pair->to.m->quiesce);
 	echo_let_go(pair->to.echo); /* the old requests end before the worker hears of the load */
 	vmachine_copy_memory(pair->to.m, pair->from.m);
 	assert_int_equal(vdevice_load(pair->to.m, &pair->to.echo->vdev.device, &pair->stream, NULL),
 			 0);
 	quiesce_end(&pair->to.m->quiesce);
+	quiesce_end(&pair->from.m->quiesce);
 	adopt_driver(pair);
 	rig_assert_answered(&pair->to, 0);
 	rig_assert_answered(&pair->to, 0);
@@ -205,10 +209,12 @@ static void load_heals_a_broken_device(void **state)
 	rig_bring_up(to);
 	virtio_device_broken(&to->echo->vdev);
 	assert_int_equal(vdriver_status(&to->driver), VSTATUS_OK | VSTATUS_NEEDS_RESET);
+	quiesce_begin(&pair->from.m->quiesce);
 	quiesce_begin(&to->m->quiesce);
 	vmachine_copy_memory(to->m, pair->from.m);
 	assert_int_equal(vdevice_load(to->m, &to->echo->vdev.device, &pair->stream, NULL), 0);
 	quiesce_end(&to->m->quiesce);
+	quiesce_end(&pair->from.m->quiesce);
 	adopt_driver(pair);
 	for (unsigned int i = 0; i < 4; i++)
 		rig_assert_answered(to, i / 2);
@@ -221,7 +227,8 @@ static void load_refuses_another_device(void **state)
 	static const struct {
 		uint64_t features;
 		unsigned int queues;
-	} others[] = { { FEATURE_OWN, QUEUES }, { FEATURE_OWN | FEATURE_UNWANTED, QUEUES - 1 } };
+	} others[] = { { FEATURE_UNWANTED, QUEUES },
+		       { FEATURE_OWN | FEATURE_UNWANTED, QUEUES - 1 } };
 	struct pair *pair = *state;
 
 	save_and_make_target(pair);
@@ -235,6 +242,60 @@ static void load_refuses_another_device(void **state)
 		vdevice_destroy(&echo->vdev.device);
 		vmachine_free(m);
 	}
+}
+
+/* Loads into a device that offers `features`; what the next driver there may choose from. */
+static int load_where(struct pair *pair, uint64_t features, uint64_t *ret_offered,
+		      struct error *err)
+{
+	struct vmachine *m = vmachine_new(MIB(8), NULL);
+	struct echo *echo = echo_new(m, features, QUEUES);
+	int r = vdevice_load(m, &echo->vdev.device, &pair->stream, err);
+
+	*ret_offered = echo->state.device_features & 0xff;
+	vdevice_destroy(&echo->vdev.device);
+	vmachine_free(m);
+	return r;
+}
+
+static void features_that_nobody_uses_may_differ(void **state)
+{
+	struct pair *pair = *state;
+	struct error err = { 0 };
+	uint64_t offered;
+
+	save_and_make_target(pair);
+	assert_int_equal(load_where(pair, FEATURE_OWN, &offered, &err), 0);
+	assert_int_equal(offered, FEATURE_OWN);
+	assert_int_equal(load_where(pair, FEATURE_OWN | FEATURE_UNWANTED | 1, &offered, &err), 0);
+	assert_int_equal(offered, FEATURE_OWN | FEATURE_UNWANTED);
+	assert_int_equal(load_where(pair, FEATURE_UNWANTED, &offered, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.message, "the guest uses feature 3, which"));
+}
+
+/* Before it looked it may be given less; while it chooses it may not. */
+static void a_driver_that_chooses_finds_what_it_was_offered(void **state)
+{
+	static const uint8_t choosing = 1 | 2; /* ACKNOWLEDGE, DRIVER */
+	struct pair *pair = *state;
+	struct error err = { 0 };
+	uint64_t offered;
+
+	echo_let_go(pair->from.echo);
+	rig_set_common(&pair->from, VCOMMON_STATUS, 1, 0);
+	assert_true(rig_wait_for_status(&pair->from, 0));
+	assert_int_equal(vdevice_save(pair->from.m, &pair->from.echo->vdev.device, &pair->stream),
+			 0);
+	assert_int_equal(load_where(pair, 0, &offered, &err), 0);
+	assert_int_equal(offered, 0);
+	pair->stream.len = 0;
+	rig_set_common(&pair->from, VCOMMON_STATUS, 1, choosing);
+	assert_int_equal(vdevice_save(pair->from.m, &pair->from.echo->vdev.device, &pair->stream),
+			 0);
+	assert_int_equal(load_where(pair, FEATURE_OWN, &offered, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.message, "feature 5"));
+	assert_int_equal(load_where(pair, FEATURE_OWN | FEATURE_UNWANTED | 1, &offered, &err), 0);
+	assert_int_equal(offered, FEATURE_OWN | FEATURE_UNWANTED);
 }
 
 /* Any state that is accepted can be started, used and reset. */
@@ -291,6 +352,7 @@ static void check_names_contradictions(void **state)
 	REFUSED(config_msix_vector, QUEUES + 1);
 	REFUSED(driver_features, VIRTIO_F_VERSION_1 | 1);
 	REFUSED(driver_features, 0);
+	REFUSED(device_features, bad->device_features & ~VIRTIO_F_VERSION_1);
 	REFUSED(status, 4);
 	REFUSED(queues[1].size, 3);
 	REFUSED(queues[1].msix_vector, QUEUES + 1);
@@ -312,6 +374,8 @@ int main(void)
 		PAIR(broken_device_stays_broken_elsewhere),
 		PAIR(load_heals_a_broken_device),
 		PAIR(load_refuses_another_device),
+		PAIR(features_that_nobody_uses_may_differ),
+		PAIR(a_driver_that_chooses_finds_what_it_was_offered),
 		PAIR(damaged_state_does_no_harm),
 		PAIR(check_names_contradictions),
 	};

@@ -171,15 +171,22 @@ int vdevice_save(struct vmachine *m, struct device *device, struct buffer *out)
 	return r;
 }
 
+/* As vm_load does it. */
 static int load_section(struct device *device, const struct buffer *in, struct error *err)
 {
+	void *loaded = NULL;
 	struct cursor stream = { .data = in->data, .left = in->len };
 	struct state_section section;
 	int r = state_next_section(&stream, &section);
 
 	if (r <= 0)
 		return r < 0 ? r : -ENODATA;
-	r = state_load(&section, device->table, device->state, err);
+	r = state_decode(&section, device->table, device->state, &loaded, err);
+	if (r == 0 && device->ops->judge)
+		r = device->ops->judge(device, loaded, err);
+	if (r == 0)
+		memcpy(device->state, loaded, device->table->size);
+	free(loaded);
 	if (r == 0 && device->ops->after_load)
 		r = device->ops->after_load(device, err);
 	return r;

@@ -42,14 +42,15 @@ void vmachine_free(struct vmachine *machine);
 uint64_t vmachine_alloc(struct vmachine *machine, uint64_t len, uint64_t align);
 /* What the guest sees at an address; NULL when it is not RAM. Writing here is a guest's write: unmarked. */
 void *vmachine_at(struct vmachine *machine, uint64_t address, uint64_t len);
-/* Copies all RAM (both machines of one size) and where the heap is. */
+/* Copies all RAM (both machines of one size) and where the heap is, while all that runs of either is
+ * held by its barrier. */
 void vmachine_copy_memory(struct vmachine *to, struct vmachine *from);
 /* One access of `size` bytes, as a vCPU makes it. */
 uint64_t vmachine_read(struct vmachine *machine, enum bus_space space, uint64_t address,
 		       unsigned int size);
 void vmachine_write(struct vmachine *machine, enum bus_space space, uint64_t address,
 		    unsigned int size, uint64_t data);
-/* Interrupts that arrived for `vector` so far. */
+/* Interrupts that arrived for `vector` so far. That of a request comes after its answer: wait_for_count(interrupts + vector). */
 uint32_t vmachine_interrupts(struct vmachine *machine, unsigned int vector);
 
 /* The board's part of a device's life. */

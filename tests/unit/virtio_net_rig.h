@@ -33,13 +33,15 @@ struct fixture {
 
 static const uint8_t mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 
-static inline struct fixture *plug(unsigned int pairs, uint32_t offloads)
+/* `clock` NULL: the host's. */
+static inline struct fixture *plug_with_clock(unsigned int pairs, uint32_t offloads,
+					      const struct clock *clock)
 {
 	struct net_pair_params cable = { .queue_pairs = pairs, .offloads = offloads, .mtu = 1500 };
 	struct virtio_net_params params = { .vhost_fd = -1, .tap_fd = -1 };
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	f->machine = vmachine_new(RAM, NULL);
+	f->machine = vmachine_new(RAM, clock);
 	assert_non_null(f->machine);
 	assert_int_equal(net_pair_new(&cable, &params.net, &f->peer), 0);
 	memcpy(params.mac, mac, 6);
@@ -49,6 +51,11 @@ static inline struct fixture *plug(unsigned int pairs, uint32_t offloads)
 	for (unsigned int i = 0; i < pairs; i++)
 		probe_open(&f->wire[i], f->peer, i, &clock_host);
 	return f;
+}
+
+static inline struct fixture *plug(unsigned int pairs, uint32_t offloads)
+{
+	return plug_with_clock(pairs, offloads, NULL);
 }
 
 static inline void drive(struct fixture *f, uint64_t features)

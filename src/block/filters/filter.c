@@ -186,8 +186,14 @@ static void filter_destroy(struct block *block)
 	free(filter);
 }
 
+static int filter_own(struct block *block, bool own, struct error *err)
+{
+	return block_own(container_of(block, struct block_filter, block)->below, own, err);
+}
+
 static const struct block_ops filter_ops = {
 	.queue_open = filter_queue_open,
+	.own = filter_own,
 	.destroy = filter_destroy,
 };
 

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A file of its own, so that clients of the socket do not link a VM for it. */
+#include "api/server.h"
+
+const struct api_move_ops api_move_guest_ops = {
+	.memory = move_guest_memory,
+	.stage = move_guest_stage_name,
+	.mark = move_guest_mark,
+	.lacks = move_guest_lacks,
+	.check = move_guest_check,
+	.begin = move_guest_begin,
+	.collect = move_guest_collect,
+	.log_disk = move_guest_log_disk,
+	.throttle = move_guest_throttle,
+	.stop = move_guest_stop,
+	.save = move_guest_save,
+	.cancel = move_guest_cancel,
+	.given = move_guest_given,
+	.never = move_guest_never,
+	.ran = move_guest_ran,
+	.arrive = move_guest_arrive,
+	.load = move_guest_load,
+	.renew = move_guest_renew,
+	.can_demand = move_guest_can_demand,
+	.demand = move_guest_demand,
+	.filled = move_guest_filled,
+	.commit = move_guest_commit,
+	.abandon = move_guest_abandon,
+	.check_upgrade = move_guest_check_upgrade,
+	.hand_over = move_guest_hand_over,
+	.give = move_guest_give,
+	.inherit = move_guest_inherit,
+	.take = move_guest_take,
+	.wait = move_guest_wait,
+};

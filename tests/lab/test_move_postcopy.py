@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM that writes faster than the wire carries runs at the destination before all of its memory is there."""
+
+import json
+import time
+
+import pytest
+
+LONG = pytest.mark.long
+SLOW = ("--compress", "off", "--max-bandwidth", "20M")
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+
+def in_two_places(text):
+    return [line for line in lines_of(text) if line.get("postcopy")]
+
+
+def writes_much(moving):
+    """More than SLOW carries, and not for longer than it needs: the emulator loses guests that move for long (docs/lab.md)."""
+    moving.ask("fill 16", "dirty 16000 32")
+
+
+def intact(moving):
+    status = moving.ask("dirty 0 0", "check", "status")
+    assert status[1] == ["checked", "0"] and status[2][-1] == "0", status
+
+
+def wait_for_window(running, timeout=120):
+    """Until the source says that memory is in two places."""
+    deadline = time.monotonic() + timeout
+    while not in_two_places(bytes(running.stdout).decode()):
+        assert running.running(), bytes(running.stdout)[-500:]
+        assert time.monotonic() < deadline, bytes(running.stdout)[-500:]
+        time.sleep(0.02)
+
+
+def source_of(moving, vm):
+    runs = moving.who_runs(vm.name)
+    assert len(runs) == 1, moving.states(vm.name)
+    return runs[0]
+
+
+@pytest.mark.parametrize("options", [
+    pytest.param((), id="tls"),
+    pytest.param(("--plain", "--streams", "1"), id="plain", marks=LONG),
+    pytest.param(("--streams", "4"), id="streams", marks=LONG),
+])
+def test_it_runs_before_its_memory_is_there(moving, vm, options):
+    source = source_of(moving, vm)
+    writes_much(moving)
+    with moving.client() as client:
+        outcome = moving.move(vm.name, source, "--allow-postcopy", *SLOW, *options)
+        client.await_answers(5)
+    client.check()
+    intact(moving)
+    assert in_two_places(outcome.said), outcome
+    assert outcome.end["wanted_pages"] > 0, outcome
+
+
+@LONG
+def test_not_unless_it_is_allowed(moving, vm):
+    source = source_of(moving, vm)
+    writes_much(moving)
+    outcome = moving.move(vm.name, source, *SLOW)
+    intact(moving)
+    assert not in_two_places(outcome.said)
+
+
+def test_a_cut_wire_is_waited_for(moving, vm):
+    """The guest stands, and goes on when the wire does."""
+    source = source_of(moving, vm)
+    writes_much(moving)
+    with moving.client() as client:
+        running = moving.start_move(vm.name, source, "--allow-postcopy", *SLOW)
+        wait_for_window(running)
+        moving.lab.wires.cut("AB")
+        time.sleep(20)
+        moving.lab.wires.heal("AB")
+        assert running.wait(180) == 0, bytes(running.stdout)[-500:]
+        client.await_answers(5)
+    client.check()
+    intact(moving)
+    assert moving.who_runs(vm.name) == [moving.other(source)]
+
+
+@LONG
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_it_is_lost_with_either_mover(moving, vm, side):
+    """Its owner then is the destination, which may start it from its disks."""
+    source = source_of(moving, vm)
+    target = moving.other(source)
+    writes_much(moving)
+    with moving.client() as client:
+        running = moving.start_move(vm.name, source, "--allow-postcopy", *SLOW)
+        wait_for_window(running)
+        host = source if side == "source" else target
+        for pid in moving[host].pids("utsusu-move"):
+            moving[host].machine.run(["kill", "-9", pid])
+        running.wait(60)
+        client.give_up()
+    log = client.log()
+    deadline = time.monotonic() + 60
+    while moving.who_runs(vm.name):
+        assert time.monotonic() < deadline, moving.states(vm.name)
+        time.sleep(0.3)
+    assert not moving[source].state_of(vm.name), moving.states(vm.name)
+    assert moving.counted_on_disk() >= log.last(), "what was acknowledged is not on the disk"
+    moving.forget(vm.name)

@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Faults put into copies of sources, each of which a named test must find: tests of the tests.
+
+  mutants.py make NAME SOURCE COPY      COPY is SOURCE with the fault; fails when its place is not there any more
+  mutants.py judge NAME PROGRAM         runs PROGRAM, built of the copy, and fails unless it fails as it should
+"""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+
+@dataclass
+class Mutant:
+    about: str
+    arguments: list     # of the test's program
+    finds: str          # what it must say when it fails
+    before: str         # occurs once in the source
+    after: str
+
+
+# One hand-over or two, with one crash: enough to find them all.
+EXPLORE_ONE = ["1", "1", "0", "1", "1000000", "harm"]
+EXPLORE_TWO = ["2", "1", "0", "1", "1000000", "harm"]
+TWO_RUN = "broken: never two run"
+LOST = "broken: a start from disks only when the only copy died"
+NO_WAY_OUT = "broken: what is in doubt can be settled"
+
+HANDOVER = {
+    "resume-without-promise": Mutant(
+        "the source resumes when the link is lost", EXPLORE_ONE, TWO_RUN,
+        "	case ON_LINK_LOST:\n	case ON_FAILED: /* COMMIT could",
+        "	case ON_LINK_LOST:\n"
+        "		return source_end(source, SOURCE_KEPT, WHY_LINK, DO_RESUME_VM);\n"
+        "	case ON_FAILED: /* COMMIT could"),
+    "resume-by-timeout": Mutant(
+        "the source resumes when nobody answers", EXPLORE_ONE, TWO_RUN,
+        "	case ON_CANCELLED:\n	case ON_TICK:\n		return source_asks(source);",
+        "	case ON_CANCELLED:\n		return source_asks(source);\n	case ON_TICK:\n"
+        "		return source_end(source, SOURCE_KEPT, WHY_LINK, DO_RESUME_VM);"),
+    "stale-message": Mutant(
+        "messages of an older move are taken for this one's", EXPLORE_TWO, "broken: ",
+        "	if (event->kind < HANDOVER_FIRST_MESSAGE)\n		return false;",
+        "	return false;"),
+    "stale-generation": Mutant(
+        "a move that makes no newer generation is taken in", [],
+        "[  FAILED  ] a_stale_generation_is_refused",
+        "	if (id->generation <= known)",
+        "	if (id->generation == 0 && known)"),
+    "commit-before-given": Mutant(
+        "COMMIT goes out while the mark is still being written", EXPLORE_ONE, TWO_RUN,
+        "	return DO_WRITE_GIVEN;",
+        "	return DO_WRITE_GIVEN | DO_SEND_COMMIT;"),
+    "commit-after-giving-up": Mutant(
+        "COMMIT goes out although the move was given up", [],
+        "[  FAILED  ] what_comes_while_the_mark_is_written_takes_it_back",
+        "	if (source->give_up)",
+        "	if (source->give_up && source->vm_dead)"),
+    "never-before-durable": Mutant(
+        "the destination says never before that is on the disk", EXPLORE_ONE, TWO_RUN,
+        "	return actions | DO_TAKE_NEVER;",
+        "	return actions | DO_TAKE_NEVER | DO_SEND_NEVER;"),
+    "never-before-end": Mutant(
+        "the destination says never while its process lives", EXPLORE_ONE[:-1],
+        "broken: never is said when it is durable and no process is left",
+        "	if (!destination->vm_ended)\n		return DO_END_VM;",
+        "	if (!destination->vm_ended)\n		return DO_SEND_NEVER | DO_END_VM;"),
+    "forgotten-commit": Mutant(
+        "a commit without an answer counts as one that never was", EXPLORE_ONE, TWO_RUN,
+        "return destination_close(destination, WHY_FAILED, 0);",
+        "return destination_close(destination, WHY_FAILED, DO_SEND_NEVER);"),
+    "killed-committer": Mutant(
+        "the process is ended before the mark is asked", EXPLORE_ONE[:-1],
+        "broken: a process ends only after never is durable",
+        "	return actions | DO_TAKE_NEVER;",
+        "	return actions | DO_END_VM | DO_TAKE_NEVER;"),
+    "refusal-as-promise": Mutant(
+        "the source resumes on a refusal", EXPLORE_ONE, TWO_RUN,
+        "	case ON_REFUSED: /* neither",
+        "	case ON_REFUSED:\n"
+        "		return source_end(source, SOURCE_KEPT, WHY_REFUSED, DO_RESUME_VM); /*"),
+    "left-without-ran": Mutant(
+        "the source ends because the other side was told to run", EXPLORE_ONE, NO_WAY_OUT,
+        "	case ON_CANCELLED:\n	case ON_TICK:\n		return source_asks(source);",
+        "	case ON_CANCELLED:\n		return source_asks(source);\n	case ON_TICK:\n"
+        "		return source_learns_ran(source);"),
+    "doubt-without-questions": Mutant(
+        "nobody asks what became of the VM", EXPLORE_ONE, NO_WAY_OUT,
+        "source->told ? DO_ASK : DO_ASK | DO_TELL_IN_DOUBT",
+        "source->told ? 0 : DO_TELL_IN_DOUBT"),
+    "lost-and-running": Mutant(
+        "a VM without its memory goes on", [],
+        "[  FAILED  ] memory_in_two_places_is_lost_with_either",
+        "	destination->phase = PHASE_END;\n	return DO_END_VM | DO_END;",
+        "	destination->phase = PHASE_END;\n	return DO_END;"),
+    "served-too-short": Mutant(
+        "the source ends with memory that the other side does not have", [],
+        "[  FAILED  ] the_rest_of_memory_comes_after_the_run",
+        "source->postcopy ? PHASE_RUN : PHASE_VERIFY;",
+        "PHASE_VERIFY;"),
+    "start-despite-given": Mutant(
+        "a host starts a VM that it has given away and has no answer about", EXPLORE_ONE, LOST,
+        "	if (!came_back && marks->given == HANDOVER_OPEN)\n		return START_ASK_FIRST;\n",
+        ""),
+    "start-despite-ran": Mutant(
+        "a host starts a VM that runs elsewhere", EXPLORE_ONE, TWO_RUN,
+        "	if (!came_back && marks->given == HANDOVER_RAN)\n		return START_LIVES_THERE;\n",
+        ""),
+    "start-before-taken": Mutant(
+        "a host starts a VM whose move to it never came to its commit", EXPLORE_ONE, TWO_RUN,
+        "	if (marks->taken == HANDOVER_OPEN || marks->taken == HANDOVER_NEVER)",
+        "	if (marks->taken == HANDOVER_OPEN && marks->taken == HANDOVER_NEVER)"),
+    "start-of-the-returned": Mutant(
+        "an old mark outlives the VM's return", EXPLORE_TWO, NO_WAY_OUT,
+        "	bool came_back = marks->taken == HANDOVER_RAN &&",
+        "	bool came_back = marks->taken == HANDOVER_RAN && marks->given != HANDOVER_RAN &&"),
+}
+
+DISKS = {
+    "write-not-marked-at-its-end": Mutant(
+        "what is written to a disk is not marked when the request ends", [],
+        "[  FAILED  ] a_write_under_way_is_marked_when_it_ends",
+        "	q->in_flight--;\n	log_written(q, block);",
+        "	q->in_flight--;\n	if (result > 0)\n		log_written(q, block);"),
+    "failed-write-not-marked": Mutant(
+        "a write that failed half way is not marked", [],
+        "[  FAILED  ] a_write_that_fails_is_marked",
+        "	q->in_flight--;\n	log_written(q, block);",
+        "	q->in_flight--;\n	if (result == 0)\n		log_written(q, block);"),
+    "marks-skipped": Mutant(
+        "some of the marks of a disk are taken and forgotten", ["a_disk_moves_while_it_is_written"],
+        "the disk differs in the 64 KiB",
+        "	return n >= 64 ? ~0ULL : (1ULL << n) - 1;",
+        "	return word == 1 ? 0 : n >= 64 ? ~0ULL : (1ULL << n) - 1;"),
+    "not-read-back": Mutant(
+        "what was written is taken for right", ["a_disk_that_changes_what_it_holds_is_refused"],
+        "[  FAILED  ] a_disk_that_changes_what_it_holds_is_refused",
+        "	return r < 0 ? r : memcmp(hash, wanted, DIGEST_BYTES) == 0;",
+        "	return r < 0 ? r : memcmp(hash, wanted, 0) == 0;"),
+}
+MUTANTS = {**HANDOVER, **DISKS}
+
+
+def make(name, source, copy):
+    mutant = MUTANTS[name]
+    with open(source, encoding="utf-8") as file:
+        text = file.read()
+    # However the form of the house breaks lines there.
+    places = re.findall(r"\s+".join(map(re.escape, mutant.before.split())), text)
+    if len(places) != 1:
+        sys.exit(f"mutant {name}: its place occurs {len(places)} times in {source}; "
+                 "write it anew for what stands there now")
+    with open(copy, "w", encoding="utf-8") as file:
+        file.write(text.replace(places[0], mutant.after.lstrip()))
+
+
+def judge(name, program):
+    mutant = MUTANTS[name]
+    done = subprocess.run([program] + mutant.arguments, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
+    print(done.stdout, end="")
+    if done.returncode <= 0 or mutant.finds not in done.stdout:
+        sys.exit(f"mutant {name}: {mutant.about}, and the test did not say '{mutant.finds}'")
+    print(f"mutant {name}: found")
+
+
+if __name__ == "__main__":
+    {"make": make, "judge": judge}[sys.argv[1]](*sys.argv[2:])
