@@ -48,7 +48,7 @@ class Broken:
     def __init__(self, moving, vm, source):
         self.moving, self.vm = moving, vm
         self.source, self.target = source, moving.other(source)
-        self.off = set()        # hosts whose power is cut
+        self.off = set()        # hosts whose power is cut, or that stand still
 
     def host(self, side):
         return self.source if side == "source" else self.target
@@ -101,10 +101,13 @@ def kill_daemon(move, side):
 
 
 def freeze(move, side, qmp=False):
-    move.let_go()
+    """A mover that stands at its place there does so until it is thawed, and does not pass it before."""
     move.side(side).machine.freeze(qmp=qmp)
+    move.off.add(move.host(side))
+    move.let_go()
     yield
     move.side(side).machine.thaw()
+    move.off.clear()
 
 
 def pause(move, side):
