@@ -47,7 +47,7 @@ class Pair:
     """With "with"."""
 
     def __init__(self, memory=3072):
-        self._lab = Lab(machines=3, cpus=2, memory=memory, bridge=True)
+        self._lab = Lab(machines=3, memory=memory, bridge=True)
         self._hosts = None
 
     def __enter__(self):

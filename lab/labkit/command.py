@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from . import cache, disks, paths, terminal
+from . import cache, disks, host, paths, terminal
 from .errors import LabError
 from .guests import GUESTS, guest
 from .lab import Lab, clean, names
@@ -38,7 +38,7 @@ def parser():
 
     up = verb("up", "start the machines; those that run go on")
     up.add_argument("--machines", type=int, metavar="N", help="how many (default 1)")
-    up.add_argument("--cpus", type=int, metavar="N", help="processors of each (default 2)")
+    up.add_argument("--cpus", type=int, metavar="N", help=f"processors of each (default here: {host.processors()})")
     up.add_argument("--memory", type=int, metavar="MB", help="memory of each (default 2048)")
     up.add_argument("--nvme", action="store_true", default=None, help="give each an NVMe disk")
     up.add_argument("--nic", action="store_true", default=None, help="give each an 82574L")

@@ -49,6 +49,11 @@ def emulator():
         return INSTALLED, False
 
 
+def processors():
+    """Of a machine that nobody gave more. Emulated ones disturb each other on their way into guests and out (docs/lab.md)."""
+    return 2 if has_real_kvm() else 1
+
+
 def accelerator():
     """(emulator options, kernel module that gives a machine its KVM)"""
     if has_real_kvm():

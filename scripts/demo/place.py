@@ -86,7 +86,7 @@ class InLab:
 
     def __enter__(self):
         self.guest = guest(GUEST)
-        self._lab = Lab(machines=1, cpus=2, memory=4096)
+        self._lab = Lab(machines=1, memory=4096)
         self._lab.up(Progress())
         self._machine = self._lab["A"]
         self.disk = self._machine.disk(f"guest-{GUEST}")

@@ -29,7 +29,7 @@ def test_there_and_back(moving, vm):
     moving.ask("fill 16")
     with moving.client() as client:
         for _ in range(2):
-            moving.move(vm.name, here(moving, vm))
+            moving.move(vm.name, here(moving, vm), tls=True)
             client.await_answers(5)
     client.check()
     intact(moving)
@@ -55,7 +55,7 @@ def test_ten_in_a_row_keep_the_guests_clocks(moving, vm):
 def test_each_kind_of_wire(moving, vm, options):
     moving.ask("fill 8")
     with moving.client() as client:
-        outcome = moving.move(vm.name, here(moving, vm), *options)
+        outcome = moving.move(vm.name, here(moving, vm), *options, tls="--plain" not in options)
         client.await_answers(3)
     client.check()
     intact(moving)
@@ -100,10 +100,10 @@ def test_each_kind_of_pages(moving, kind):
 
 def test_written_memory_comes_to_its_end(moving, vm):
     """More is written than the wire carries: the guest is slowed, and told so."""
-    moving.ask("dirty 200000 48")
+    moving.ask("dirty 200000 16")
     with moving.client() as client:
         # What packs well may fit through the wire all the same.
-        outcome = moving.move(vm.name, here(moving, vm), "--plain", "--compress", "off", "--max-bandwidth", "20M")
+        outcome = moving.move(vm.name, here(moving, vm), "--compress", "off", "--max-bandwidth", "10M")
         client.await_answers(3)
     moving.ask("dirty 0 0")
     client.check()
@@ -130,7 +130,7 @@ def test_console_names_where_the_vm_went(moving):
 def test_bound_of_the_bandwidth_holds(moving, vm):
     moving.ask("fill 8")
     started = time.monotonic()
-    outcome = moving.move(vm.name, here(moving, vm), "--max-bandwidth", "8M", "--plain")
+    outcome = moving.move(vm.name, here(moving, vm), "--max-bandwidth", "8M")
     took = time.monotonic() - started
     assert outcome.end["wire_bytes"] / took < 9.5 * (1 << 20)
 

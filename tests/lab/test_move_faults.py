@@ -28,7 +28,7 @@ N_SHORT, N_LONG = 12, 1500
 STANDS_STILL = 2        # seconds: much less than the movers' patience
 PATIENCE = 6            # seconds: theirs, where a fault is to last longer
 PATIENT = ("--downtime", "30s")    # a busy computer's wire may be too slow for less, which is another test's business
-OPTIONS = ((), ("--plain",), ("--streams", "1"), ("--streams", "4"))
+OPTIONS = (("--plain",), ("--plain", "--streams", "1"), ("--streams", "4"), ("--plain", "--compress", "off"))
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def start_and_wait_at(moving, vm, source, schedule):
     """A move that stands at its place, or has ended because it does not come there."""
     side = moving[source if schedule.place.startswith("source") else moving.other(source)]
     side.failpoint(f"{schedule.place}:stop")
-    running = moving.start_move(vm.name, source, *PATIENT, *schedule.options)
+    running = moving.start_move(vm.name, source, *PATIENT, *schedule.options, tls="--plain" not in schedule.options)
     deadline = time.monotonic() + 180
     while running.running():
         if "T" in side.machine.run("for p in $(pidof utsusu-move); do cut -d' ' -f3 /proc/$p/stat; done", check=False).text:
@@ -343,7 +343,7 @@ PHASES = {"check": "source.start", "reserve": "source.hello", "rehearse": "sourc
 def test_cancel_at_each_phase_leaves_all_as_it_was(moving, vm, phase):
     source = moving.who_runs(vm.name)[0]
     with moving.client() as client:
-        running = start_and_wait_at(moving, vm, source, Schedule(PHASES[phase], "", "", ()))
+        running = start_and_wait_at(moving, vm, source, Schedule(PHASES[phase], "", "", ("--plain",)))
         assert f'"phase":"{phase}"'.encode() in bytes(running.stdout), bytes(running.stdout)[-300:]
         running.send_signal(2)
         time.sleep(0.5)
@@ -377,7 +377,7 @@ def test_wire_that_is_cut_for_good_leaves_it_to_the_operator(moving, vm):
     source = moving.who_runs(vm.name)[0]
     for side in moving.sides.values():
         side.patience(PATIENCE * 1000)
-    running = start_and_wait_at(moving, vm, source, Schedule("destination.ran", "", "", ()))
+    running = start_and_wait_at(moving, vm, source, Schedule("destination.ran", "", "", ("--plain",)))
     moving.lab.wires.cut("AB")
     Broken(moving, vm, source).let_go()
     running.expect('"in-doubt"', 120)

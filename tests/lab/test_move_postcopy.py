@@ -52,7 +52,7 @@ def test_it_runs_before_its_memory_is_there(moving, vm, options):
     source = source_of(moving, vm)
     writes_much(moving)
     with moving.client() as client:
-        outcome = moving.move(vm.name, source, "--allow-postcopy", *SLOW, *options)
+        outcome = moving.move(vm.name, source, "--allow-postcopy", *SLOW, *options, tls=True)
         client.await_answers(5)
     client.check()
     intact(moving)
