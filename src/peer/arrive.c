@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/hex.h"
 #include "host/runtime.h"
+#include "host/userfault.h"
 #include "peer/arrivals.h"
 #include "peer/copies.h"
 #include "peer/disk_copy.h"
@@ -166,6 +167,14 @@ static json_t *encode_copies(const struct arriving *arriving, const struct peer_
 	return list;
 }
 
+/* As the VM's process will ask for it, which has the device of whoever starts it. */
+static bool can_demand(void)
+{
+	_cleanup_(fd_closep) int fd = userfault_make(-1);
+
+	return fd >= 0;
+}
+
 static json_t *answer_check(struct arriving *arriving, struct peer_request *request,
 			    struct error *err)
 {
@@ -173,8 +182,9 @@ static json_t *answer_check(struct arriving *arriving, struct peer_request *requ
 
 	if (!problems || check(arriving, &request->machine, problems, err) < 0)
 		return NULL;
-	return json_pack("{s:b, s:o, s:o}", "ok", 1, "problems", encode_problems(problems),
-			 "copies", encode_copies(arriving, &request->machine));
+	return json_pack("{s:b, s:o, s:o, s:b}", "ok", 1, "problems", encode_problems(problems),
+			 "copies", encode_copies(arriving, &request->machine), "postcopy",
+			 can_demand());
 }
 
 /* From here on the token is this host's to decide about. */
@@ -218,9 +228,10 @@ static json_t *answer_reserved(struct arriving *arriving)
 
 	want(arriving, files, &arriving->machine.kernel);
 	want(arriving, files, &arriving->machine.initrd);
-	return json_pack("{s:b, s:[], s:s, s:s, s:o, s:o}", "ok", 1, "problems", "token",
+	return json_pack("{s:b, s:[], s:s, s:s, s:o, s:o, s:b}", "ok", 1, "problems", "token",
 			 arriving->token_text, "reservation", arriving->reservation.id, "files",
-			 files, "copies", encode_copies(arriving, &arriving->machine));
+			 files, "copies", encode_copies(arriving, &arriving->machine), "postcopy",
+			 can_demand());
 }
 
 /* Nobody else has them from now on. Their content is as it was. */

@@ -180,6 +180,18 @@ static void note_copies(struct departure *departure, const json_t *answer)
 	}
 }
 
+/* Post-copy is allowed, not ordered: without it the VM moves all the same. */
+static void note_postcopy(struct departure *departure, const json_t *answer)
+{
+	if (departure->request->move.allow_postcopy &&
+	    json_is_false(json_object_get(answer, "postcopy")))
+		notes_add(
+			&departure->notes,
+			"--allow-postcopy: %s gives no userfaultfd for the kernel's own accesses: "
+			"all memory goes there before the VM does",
+			departure->peer->name);
+}
+
 static void add_theirs(struct departure *departure, const json_t *answer)
 {
 	const json_t *problem;
@@ -213,6 +225,7 @@ static int ask_peer(struct departure *departure, struct error *err)
 		return r;
 	add_theirs(departure, answer);
 	note_copies(departure, answer);
+	note_postcopy(departure, answer);
 	if (!only_check)
 		departure->reserved = json_incref(answer);
 	return 0;

@@ -63,10 +63,10 @@ class Host:
         return subprocess.run([os.path.join(self.bin, "utsusud"), *words], env=self.environment, capture_output=True,
                               encoding="utf-8", timeout=WAIT, check=False)
 
-    def start(self):
+    def start(self, *before):
         with open(self.log, "a", encoding="utf-8") as log:
             self.daemon = subprocess.Popen(
-                [os.path.join(self.bin, "utsusud"), "--listen", "127.0.0.1", "--port", str(self.port)],
+                [*before, os.path.join(self.bin, "utsusud"), "--listen", "127.0.0.1", "--port", str(self.port)],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(lambda: self.utsusu("peer", "show").returncode == 0, "the daemon does not come up")
 
@@ -407,6 +407,17 @@ class Move(Case):
         checked = self.alpha.says("move", "web", "beta", "--check")
         self.assertEqual((checked["ok"], len(checked["problems"])), (False, 3))
         self.assertEqual(os.listdir(os.path.join(self.beta.state, "taken")), [])
+
+    @unittest.skipIf(os.geteuid(), "only root has a right to lose")
+    def test_check_tells_of_a_host_that_cannot_do_post_copy(self):
+        start(self.alpha)
+        asked = "move", "web", "beta", "--allow-postcopy", "--check"
+        self.assertEqual([note for note in self.alpha.says(*asked)["notes"] if "userfaultfd" in note], [])
+        self.beta.stop()
+        self.beta.start("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+        notes = self.alpha.says(*asked)["notes"]
+        self.assertEqual(len([note for note in notes if "beta gives no userfaultfd" in note]), 1, notes)
+        self.assertIn("beta gives no userfaultfd", self.good(self.alpha, "move", "web", "beta", "--allow-postcopy").stderr)
 
     def test_local_disks_are_copied_where_the_list_allows_it(self):
         here, there = (os.path.join(self.work, f"disk-{host.name}") for host in self.hosts)
