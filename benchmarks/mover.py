@@ -5,11 +5,11 @@
 Reads one JSON object from standard input and writes one to standard output. Either a command that moves and ends, or QEMU's
 control socket, what to set there first, and where to (nowhere: that is all):
 
-    {"command": [...], "cap": seconds}
+    {"command": [...], "cap": seconds, "until": text of its output}
     {"qmp": PATH, "before": [[COMMAND, {ARGUMENTS}], ...], "uri": URI, "cap": seconds}
- -> {"start": t, "end": t, "finished": bool, "samples": [[t, bytes sent on the wire], ...], "said": text}
+ -> {"start": t, "end": t, "finished": bool, "samples": [[t, bytes sent on the wire], ...], "said": text, "until": t of that text}
 
-What is not finished after `cap` seconds is cancelled. Times are seconds of CLOCK_MONOTONIC.
+`until` may be left out. What is not finished after `cap` seconds is cancelled. Times are seconds of CLOCK_MONOTONIC.
 """
 
 import json
@@ -103,13 +103,16 @@ def main():
         return
     start = time.monotonic()
     samples = [[start, sent()]]
+    until = None
     mover.begin()
     while not mover.ended() and time.monotonic() - start < order["cap"]:
         time.sleep(PAUSE)
         samples.append([time.monotonic(), sent()])
+        if not until and order.get("until") and order["until"] in mover.said():
+            until = samples[-1][0]
     end = time.monotonic()
     samples.append([end, sent()])
-    result = {"start": start, "end": end, "finished": mover.finished(), "samples": samples}
+    result = {"start": start, "end": end, "finished": mover.finished(), "samples": samples, "until": until}
     if not mover.ended():
         mover.cancel()
     json.dump({**result, "said": mover.said()}, sys.stdout)
