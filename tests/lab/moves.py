@@ -156,6 +156,11 @@ def ask(machine, address, *commands, timeout=120):
     return [line.split() for line in text.splitlines()]
 
 
+def is_new_there(machine, address):
+    """A VM that was just started has this address, and another card than the one before it: who remembers that one waits for 20 s."""
+    machine.run(f"ip neigh flush to {address}")
+
+
 def newest_count(content):
     """The highest whole count on a disk of load.c."""
     newest = 0
@@ -283,6 +288,7 @@ class MovePair:
                             *options, guest="load", cmdline=f"{CMDLINE} {cmdline}".strip(),
                             name=name or next(self._names))
         vm.expect("load: serves")
+        is_new_there(self.outside, GUEST)
         self.ask("disk 1")
         return vm
 

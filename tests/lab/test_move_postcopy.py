@@ -7,7 +7,7 @@ import time
 import pytest
 
 LONG = pytest.mark.long
-SLOW = ("--compress", "off", "--max-bandwidth", "20M")
+SLOW = ("--compress", "off", "--max-bandwidth", "12M")
 
 
 def lines_of(text):

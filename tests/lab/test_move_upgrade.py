@@ -40,6 +40,7 @@ class Place:
         self.host.run(f"ip tuntap add {tap} mode tap vnet_hdr && brctl addif br0 {tap} && ip link set {tap} up")
         self.host.detach("--cpus", "2", "--memory", memory, "--disk", f"path={moves.DISK}", "--net", f"tap={tap}",
                          *options, guest="load", cmdline=moves.CMDLINE, name=name)
+        moves.is_new_there(self.outside, moves.GUEST)
         self.ask("disk 1")
         return name
 
@@ -106,14 +107,11 @@ class Place:
         self._settled = self._heirs(name)
 
     def _heirs(self, name):
-        text = self.host.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | "
-                            f"grep -q -- '^utsusu-vm {name} .*--heir-fd' && echo ${{p#/proc/}}; done; true")
-        return [int(one) for one in text.split()]
+        return [int(pid) for pid, *words in self.host.command_lines()
+                if words[:2] == ["utsusu-vm", name] and any(word.startswith("--heir-fd") for word in words)]
 
     def driver(self):
-        text = self.host.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | "
-                            "grep -q '^[^ ]*utsusu upgrade ' && echo ${p#/proc/}; done; true")
-        return [int(one) for one in text.split()]
+        return [int(pid) for pid, *words in self.host.command_lines() if words[1:2] == ["upgrade"] and words[0].endswith("/utsusu")]
 
     def await_driver_stands(self):
         def stands():

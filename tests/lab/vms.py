@@ -207,12 +207,15 @@ class Host:
                 vm.process.kill()
         self._processes = [vm for vm in self._processes if vm.name in self.shared]
 
-    def processes(self):
-        """Process ids of utsusu's programs, without those of shared VMs."""
+    def command_lines(self):
+        """[[process id, word, ...]] of utsusu's programs."""
         text = self.sh("cd /proc; for p in [0-9]*; do read -r c 2>/dev/null <$p/comm || continue; "
                        "case $c in utsusu*|passt*) echo $p $(tr '\\0' ' ' <$p/cmdline);; esac; done")
-        found = [line.split(" ") for line in text.splitlines()]
-        return [line[0] for line in found if not self.shared.intersection(line)]
+        return [line.split(" ") for line in text.splitlines()]
+
+    def processes(self):
+        """Process ids of utsusu's programs, without those of shared VMs."""
+        return [line[0] for line in self.command_lines() if not self.shared.intersection(line)]
 
     def leftovers(self):
         """Names in the runtime directory and processes that nothing is to be left of."""
