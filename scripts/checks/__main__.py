@@ -51,7 +51,8 @@ def _listing():
 
 def _run(suite, long, report):
     report.open_suite(suite.name, suite.long_budget if long else suite.budget, suite.about)
-    status, output = process.run(["scripts/dependencies"] + suite.packages)
+    with report.preparing():
+        status, output = process.run(["scripts/dependencies"] + suite.packages)
     if status:
         report.fail("dependencies", output)
     else:

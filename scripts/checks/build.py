@@ -21,9 +21,10 @@ BUILDS = {
 def make(directory, report):
     """Configures when due, builds, quietly; False (and a failed test) when it does not build."""
     say(f"  building {directory}/")
-    status, output = _configure(directory)
-    if status == 0:
-        status, output = process.run(["ninja", "--quiet", "-C", directory])
+    with report.preparing():
+        status, output = _configure(directory)
+        if status == 0:
+            status, output = process.run(["ninja", "--quiet", "-C", directory])
     if status:
         report.fail(f"build of {directory}/", output)
     return status == 0

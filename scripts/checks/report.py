@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was tested and how it went: printed as it happens, counted for the end."""
 
+import contextlib
 import time
 
 SHOWN_LINES = 80    # of a failed test's output; the whole is in the build directory's logs
@@ -14,20 +15,29 @@ class Report:
         self.skipped = 0
         self.failures = []
         self._suite = None
+        self._prepared = 0
 
     def open_suite(self, name, budget, about):
         self._suite = name
         self._budget = budget
         self._started = time.monotonic()
+        self._prepared = 0
         self._before = (self.passed, len(self.failures), self.skipped)
         say(f"== {name}: {about} (budget {budget} s)")
 
+    @contextlib.contextmanager
+    def preparing(self):
+        """What is installed and built, once for several suites, is no suite's time."""
+        started = time.monotonic()
+        yield
+        self._prepared += time.monotonic() - started
+
     def close_suite(self):
-        used = time.monotonic() - self._started
+        used = time.monotonic() - self._started - self._prepared
         passed, failed, skipped = (now - before for now, before in zip(self._counts(), self._before))
         over = " - OVER BUDGET" if used > self._budget else ""
         say(f"== {self._suite}: {passed} passed, {failed} failed, {skipped} skipped;"
-            f" used {used:.0f} s of {self._budget} s{over}\n")
+            f" used {used:.0f} s of {self._budget} s{over}, and {self._prepared:.0f} s to prepare\n")
         self._suite = None
 
     def ok(self, name, note="", count=1):
