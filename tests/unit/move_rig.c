@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,94 +14,16 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/endian.h"
 #include "check.h"
 #include "host/sandbox.h"
 #include "kvm/fake.h"
 #include "memory/memory.h"
+#include "move_wire.h"
 
 #define PEER_MS 5000
 #define MSR_LSTAR 0xc0000082
 
-/* ---- the wire ---- */
-
-/* One direction of one stream. Frames are parsed where they are plain, so that one kind can be meant. */
-struct wire_end {
-	struct wire *wire;
-	int from, to;
-	bool frames;	  /* look at them */
-	uint64_t flip_at; /* else: this byte; 0: none */
-	uint64_t passed;
-	pthread_t thread;
-};
-
-struct wire {
-	struct move_rig *rig;
-	pthread_mutex_t lock;
-	bool muted; /* nothing passes behind the frame that was meant */
-	bool ran;   /* ANSWER_RAN has passed */
-	unsigned int passed;
-	uint64_t silent_until; /* atomic; 0: it is not */
-	uint32_t n_ends;
-	struct wire_end ends[2 * MOVE_STREAMS_MAX];
-};
-
-/* All streams, both ways; what was passed on already arrives. Nothing passes any more: false. */
-static bool cut(struct wire *wire)
-{
-	for (uint32_t i = 0; i < wire->n_ends; i++) {
-		shutdown(wire->ends[i].from, SHUT_RDWR);
-		shutdown(wire->ends[i].to, SHUT_RDWR);
-	}
-	return false;
-}
-
-static bool read_whole(int fd, void *buf, size_t len)
-{
-	for (size_t at = 0; at < len;) {
-		ssize_t n = read(fd, (char *)buf + at, len - at);
-
-		if (n <= 0)
-			return false;
-		at += (size_t)n;
-	}
-	return true;
-}
-
-static bool write_whole(int fd, const void *buf, size_t len)
-{
-	for (size_t at = 0; at < len;) {
-		ssize_t n = send(fd, (const char *)buf + at, len - at, MSG_NOSIGNAL);
-
-		if (n <= 0)
-			return false;
-		at += (size_t)n;
-	}
-	return true;
-}
-
-/* Whether the planned fault is this frame's: once. */
-static bool is_due(struct wire *wire, uint16_t kind, bool *ret_muted)
-{
-	struct move_rig *rig = wire->rig;
-	bool due;
-
-	pthread_mutex_lock(&wire->lock);
-	*ret_muted = wire->muted;
-	due = rig->plan->fault != WIRE_WHOLE && rig->plan->at == kind && !rig->faulted &&
-	      (wire->ran || !rig->plan->late) && wire->passed++ >= rig->plan->after;
-	wire->ran |= kind == MOVE_ANSWER_RAN;
-	rig->faulted |= due;
-	wire->muted |= due && rig->plan->fault == WIRE_AFTER;
-	pthread_mutex_unlock(&wire->lock);
-	return due;
-}
-
-static void wait_silently(struct wire *wire)
-{
-	while (clock_now(&clock_host) < __atomic_load_n(&wire->silent_until, __ATOMIC_ACQUIRE))
-		usleep(10000);
-}
+/* ---- the guest while frames pass ---- */
 
 #define WORKS 3
 
@@ -129,136 +49,6 @@ static void work(struct move_rig *rig, uint64_t kind)
 		near_vm_do(&rig->from, work_in_pages, rig);
 }
 
-/* False: nothing more passes. */
-static bool pass_frame(struct wire_end *end, uint8_t *payload)
-{
-	struct move_rig *rig = end->wire->rig;
-	uint8_t header[FRAME_HEADER_BYTES];
-	uint32_t len;
-	bool due, muted;
-
-	if (!read_whole(end->from, header, sizeof(header)))
-		return false;
-	len = (uint32_t)le_load(header + 16, 4);
-	assert(len <= FRAME_MAX + 4);
-	work(rig, le_load(header + 4, 2));
-	due = is_due(end->wire, (uint16_t)le_load(header + 4, 2), &muted);
-	if (!read_whole(end->from, payload, len))
-		return false;
-	if (muted || (due && rig->plan->fault == WIRE_CUT))
-		return cut(end->wire);
-	if (due && rig->plan->fault == WIRE_SILENT)
-		__atomic_store_n(&end->wire->silent_until,
-				 clock_now(&clock_host) + rig->plan->silent_ms * NSEC_PER_MSEC,
-				 __ATOMIC_RELEASE);
-	wait_silently(end->wire);
-	if (due && rig->plan->fault == WIRE_LATE)
-		rig->plan->hook(rig);
-	if (due && rig->plan->fault == WIRE_FLIP) {
-		uint32_t at = rig->plan->byte ? rig->plan->byte - 1 : len / 2;
-
-		assert(at < len || !len);
-		*(len ? &payload[at] : &header[8]) ^= 0x10;
-	}
-	return write_whole(end->to, header, sizeof(header)) && write_whole(end->to, payload, len) &&
-	       !(due && rig->plan->fault == WIRE_AFTER);
-}
-
-static bool pass_bytes(struct wire_end *end, uint8_t *bytes)
-{
-	ssize_t n = read(end->from, bytes, 4096);
-
-	if (n <= 0)
-		return false;
-	if (end->flip_at > end->passed && end->flip_at <= end->passed + (uint64_t)n) {
-		bytes[end->flip_at - end->passed - 1] ^= 0x10;
-		end->wire->rig->faulted = true;
-	}
-	end->passed += (uint64_t)n;
-	return write_whole(end->to, bytes, (size_t)n);
-}
-
-static void *wire_main(void *arg)
-{
-	struct wire_end *end = arg;
-	uint8_t *bytes = malloc(FRAME_MAX + 4096);
-	bool open = bytes != NULL;
-
-	while (open)
-		open = end->frames ? pass_frame(end, bytes) : pass_bytes(end, bytes);
-	shutdown(end->to, SHUT_WR);
-	free(bytes);
-	return NULL;
-}
-
-static void lay_one_way(struct wire *wire, int from, int to, uint64_t flip_at)
-{
-	struct wire_end *end = &wire->ends[wire->n_ends++];
-
-	*end = (struct wire_end){
-		.wire = wire,
-		.from = from,
-		.to = to,
-		.frames = !wire->rig->plan->tls,
-		.flip_at = flip_at,
-	};
-}
-
-static void lay_stream(struct wire *wire, uint32_t i)
-{
-	struct move_rig *rig = wire->rig;
-	int here[2], there[2];
-
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, here), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, there), 0);
-	rig->source.job.streams[i] = here[0];
-	rig->destination.job.streams[i] = there[0];
-	lay_one_way(wire, here[1], there[1], i ? 0 : rig->plan->flip_at);
-	lay_one_way(wire, there[1], here[1], 0);
-}
-
-/* The kernel's own wire: sends without copies, and nothing befalls it. */
-static void connect_stream(struct move_rig *rig, uint32_t i)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(address);
-	int door = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int here = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(door, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(listen(door, 1), 0);
-	assert_int_equal(getsockname(door, (struct sockaddr *)&address, &len), 0);
-	assert_int_equal(connect(here, (struct sockaddr *)&address, len), 0);
-	rig->source.job.streams[i] = here;
-	rig->destination.job.streams[i] = accept4(door, NULL, NULL, SOCK_CLOEXEC);
-	assert_true(rig->destination.job.streams[i] >= 0);
-	close(door);
-}
-
-static void wire_open(struct wire *wire, struct move_rig *rig)
-{
-	*wire = (struct wire){ .rig = rig };
-	pthread_mutex_init(&wire->lock, NULL);
-	for (uint32_t i = 0; i < rig->source.job.n_streams; i++)
-		rig->plan->tcp ? connect_stream(rig, i) : lay_stream(wire, i);
-	for (uint32_t i = 0; i < wire->n_ends; i++)
-		assert_int_equal(
-			pthread_create(&wire->ends[i].thread, NULL, wire_main, &wire->ends[i]), 0);
-}
-
-static void wire_close(struct wire *wire)
-{
-	cut(wire);
-	for (uint32_t i = 0; i < wire->n_ends; i++)
-		pthread_join(wire->ends[i].thread, NULL);
-	for (uint32_t i = 0; i < wire->n_ends; i += 2) {
-		close(wire->ends[i].from);
-		close(wire->ends[i].to);
-	}
-	pthread_mutex_destroy(&wire->lock);
-}
-
 /* ---- people who look at a side ---- */
 
 struct watcher {
@@ -280,7 +70,8 @@ static void see_line(struct watcher *watcher, const char *text)
 			continue;
 		watcher->side->phases |= 1ULL << i;
 		if (i == (int)watcher->cancel_at)
-			(void)!write_whole(watcher->side->progress, cancel, sizeof(cancel) - 1);
+			(void)!send(watcher->side->progress, cancel, sizeof(cancel) - 1,
+				    MSG_NOSIGNAL);
 	}
 	for (int i = 0; place && i < FAILPOINTS_N; i++)
 		if (strcmp(place, failpoint_text((enum failpoint_name)i)) == 0)
@@ -583,16 +374,16 @@ static void run_movers(struct move_rig *rig)
 {
 	const struct move_plan *plan = rig->plan;
 	struct watcher here, there;
-	struct wire wire;
+	struct move_wire wire;
 
-	wire_open(&wire, rig);
+	move_wire_open(&wire, rig, work);
 	watch(&here, &rig->source, plan->cancels ? plan->cancel_at : PHASES);
 	watch(&there, &rig->destination, plan->cancels_there ? plan->cancel_at : PHASES);
 	pthread_create(&rig->source.thread, NULL, source_main, rig);
 	pthread_create(&rig->destination.thread, NULL, destination_main, rig);
 	pthread_join(rig->source.thread, NULL);
 	pthread_join(rig->destination.thread, NULL);
-	wire_close(&wire);
+	move_wire_close(&wire);
 	pthread_join(here.thread, NULL);
 	pthread_join(there.thread, NULL);
 }
