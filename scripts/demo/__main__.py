@@ -50,7 +50,7 @@ class Story:
         """Starts the VM and waits until its database answers."""
         guest = self.place.guest
         command = [f"{self.place.programs}/utsusu", "run", "demo", "--kernel", guest["kernel"],
-                   "--initrd", guest["initrd"], "--cmdline", CMDLINE, "--cpus", "2",
+                   "--initrd", guest["initrd"], "--cmdline", CMDLINE, "--cpus", "1",
                    "--memory", "1G", "--disk", f"path={self.place.disk}", "--net", f"tap={TAP}",
                    "--console", "stdio"]
         say("$ " + " ".join(["utsusu", *(f"'{word}'" if " " in word else word for word in command[1:])]))
