@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests and machines that QEMU's software emulation of SVM lost, some one in 500: the signs are told in docs/lab.md."""
+"""Guests and machines that QEMU's software emulation of SVM lost: the signs are told in docs/lab.md."""
 
 import contextlib
 import re
