@@ -14,7 +14,7 @@ from .volatile import VolatileDisk
 from .vtx import VtxMachine
 from .wires import Wires
 
-DEFAULTS = {"machines": 1, "memory": 2048, "cpus": None, "nvme": False, "nic": False, "scsi": False,
+DEFAULTS = {"machines": 1, "memory": 2048, "cpus": host.processors(), "nvme": False, "nic": False, "scsi": False,
             "share_disk": 0, "keep_unflushed": 0, "bridge": False, "vtx": False, "files": []}
 MACHINES_MAX = 8
 
@@ -29,7 +29,7 @@ class Lab:
         self.name = name or f"{paths.default_lab_name()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.bound = bound
         self.folder = paths.labs_directory() / self.name
-        self.options = {**DEFAULTS, "cpus": host.processors(), **options}
+        self.options = {**DEFAULTS, **options}
         self._state = {"options": self.options, "bound": bound,
                        "owner": process.identity(os.getpid()) if bound else None}
         self._arrange()

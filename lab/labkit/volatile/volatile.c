@@ -156,6 +156,17 @@ static bool owned(const struct block *block, unsigned int sector, unsigned int p
 	return (block->dirty & 1u << sector) && block->owner[sector] == port;
 }
 
+/* A sector that is dirty, if it is. */
+static int write_back(struct block *block, unsigned int sector)
+{
+	if (!(block->dirty & 1u << sector))
+		return 0;
+	if (write_sectors(block, sector, 1) < 0)
+		return -1;
+	block->dirty &= (uint8_t) ~(1u << sector);
+	return 0;
+}
+
 /* Writes back what came over the port; PORTS_MAX stands for all ports. */
 static int cache_write_back(unsigned int port)
 {
@@ -164,12 +175,10 @@ static int cache_write_back(unsigned int port)
 	for (struct block *block = disk.first; block; block = next) {
 		next = block->next;
 		for (unsigned int i = 0; i < BLOCK_SECTORS; i++) {
-			if (!(block->dirty & 1u << i) ||
-			    (port < PORTS_MAX && block->owner[i] != port))
+			if (port < PORTS_MAX && block->owner[i] != port)
 				continue;
-			if (write_sectors(block, i, 1) < 0)
+			if (write_back(block, i) < 0)
 				return -1;
-			block->dirty &= (uint8_t) ~(1u << i);
 		}
 		if (!block->dirty)
 			block_free(block);
@@ -372,11 +381,10 @@ static int cache_write_range(uint64_t offset, uint32_t count)
 		struct block *block = disk.blocks[(offset + at) / BLOCK];
 		unsigned int i = (unsigned int)((offset + at) / SECTOR % BLOCK_SECTORS);
 
-		if (!block || !(block->dirty & 1u << i))
+		if (!block)
 			continue;
-		if (write_sectors(block, i, 1) < 0)
+		if (write_back(block, i) < 0)
 			return -1;
-		block->dirty &= (uint8_t) ~(1u << i);
 		if (!block->dirty)
 			block_free(block);
 	}
