@@ -31,8 +31,8 @@ def measure(stage, monitor, case, memory, *, prepare, kind="load", huge=False, b
         running[0].expect("utsusu-guest: ready", 120)
         wire = prepare(pair) or pair.wire()
         seen = pair.move(monitor.order(pair, vm), beside)
-        if kind == "load" and (wrong := pair.ask("check", timeout=120)[0][1]) != "0":
-            raise Failure(f"{monitor.name}: {wrong} bytes of the guest's memory are wrong after the move")
+        if kind == "load":
+            pair.check_memory(monitor)
     finally:
         monitor.end(pair, running)
     if not seen.finished:

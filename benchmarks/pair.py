@@ -147,6 +147,16 @@ class Pair:
         machine.run(f"/usr/bin/python3 {PLACE}/mover.py",
                     input=json.dumps({"qmp": path, "before": commands, "uri": None}))
 
+    def drive(self, order):
+        """What mover.py saw of this order."""
+        return json.loads(self.source.run(f"/usr/bin/python3 {PLACE}/mover.py",
+                                          input=json.dumps({"cap": CAP, **order}), timeout=CAP + 120).text)
+
+    def check_memory(self, monitor):
+        """The guest compares what is in its memory with what it put there."""
+        if (wrong := self.ask("check", timeout=120)[0][1]) != "0":
+            raise Failure(f"{monitor.name}: {wrong} bytes of the guest's memory are wrong afterwards")
+
     # What is measured
 
     def wire(self):
@@ -166,8 +176,7 @@ class Pair:
                 time.sleep(BEFORE + 1)
             silence = clients.enter_context(self.client("gap"))
             ahead = self._clock(self.outside) - self._clock(self.source)
-            seen = json.loads(self.source.run(f"/usr/bin/python3 {PLACE}/mover.py",
-                                              input=json.dumps({"cap": CAP, **order}), timeout=CAP + 120).text)
+            seen = self.drive(order)
             time.sleep(after)
         total = seen["end"] - seen["start"]
         if not seen["finished"] and total < CAP:

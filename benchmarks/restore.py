@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A VM out of its file: how soon its guest runs, which is not to depend on its size, and how soon all of its memory is there."""
 
-import json
 from dataclasses import dataclass
 
 from benchmarks.failure import Failure
 from benchmarks.frame import Row, bench_rows
-from benchmarks.pair import CAP, PLACE
 from benchmarks.upgrade import UtsusuUpgrades
 
 FILE = "/scratch/bench.saved"
@@ -14,7 +12,7 @@ FILE = "/scratch/bench.saved"
 
 @dataclass
 class UtsusuRestores(UtsusuUpgrades):
-    """A VM of this size, most of whose memory is random data."""
+    """A VM of this size, with so many MiB of random data in its memory."""
     memory: int = 256
     fill: int = 64
 
@@ -28,8 +26,7 @@ class UtsusuRestores(UtsusuUpgrades):
 
     def restore(self, pair):
         """(seconds to the guest's first instruction, to the last byte of its memory)"""
-        order = {"command": [f"{pair.hosts()[0].programs}/utsusu", "restore", FILE], "cap": CAP, "until": " runs: "}
-        seen = json.loads(pair.source.run(f"/usr/bin/python3 {PLACE}/mover.py", input=json.dumps(order), timeout=CAP + 60).text)
+        seen = pair.drive({"command": [f"{pair.hosts()[0].programs}/utsusu", "restore", FILE], "until": " runs: "})
         if not seen["finished"] or not seen["until"]:
             raise Failure(f"the restore failed: {seen['said'][-400:]}")
         return seen["until"] - seen["start"], seen["end"] - seen["start"]
@@ -45,8 +42,7 @@ def _restore(stage, monitor):
         pair.ask(f"fill {monitor.fill}")
         monitor.save(pair)
         first, whole = monitor.restore(pair)
-        if (wrong := pair.ask("check", timeout=120)[0][1]) != "0":
-            raise Failure(f"{monitor.name}: {wrong} bytes of the guest's memory are wrong afterwards")
+        pair.check_memory(monitor)
     finally:
         monitor.end(pair, running)
         pair.source.run(f"rm -f {FILE}")

@@ -167,7 +167,7 @@ static json_t *encode_copies(const struct arriving *arriving, const struct peer_
 	return list;
 }
 
-/* As the VM's process will ask for it, which has the device of whoever starts it. */
+/* The VM's process, which this one starts, has the same rights when it asks. */
 static bool can_demand(void)
 {
 	_cleanup_(fd_closep) int fd = userfault_make(-1);

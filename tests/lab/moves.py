@@ -156,7 +156,7 @@ def ask(machine, address, *commands, timeout=120):
     return [line.split() for line in text.splitlines()]
 
 
-def is_new_there(machine, address):
+def forget_card(machine, address):
     """A VM that was just started has this address, and another card than the one before it: who remembers that one waits for 20 s."""
     machine.run(f"ip neigh flush to {address}")
 
@@ -288,7 +288,7 @@ class MovePair:
                             *options, guest="load", cmdline=f"{CMDLINE} {cmdline}".strip(),
                             name=name or next(self._names))
         vm.expect("load: serves")
-        is_new_there(self.outside, GUEST)
+        forget_card(self.outside, GUEST)
         self.ask("disk 1")
         return vm
 
@@ -326,17 +326,16 @@ class MovePair:
     def client(self, pause=0.05):
         return Counting(self.outside, GUEST, pause)
 
-    def _how(self, name, source, options, tls):
-        """Without TLS, whose emulated AES takes half of a move's time, where a test is not about the wire."""
-        plain = () if tls or "--plain" in options else ("--plain",)
-        return ["move", name, self.other(source), "--json", *plain, *options]
+    def _how(self, name, source, options, plain):
+        """`plain`: the test is not about the wire, and does without TLS, whose emulated AES takes half of a move's time."""
+        return ["move", name, self.other(source), "--json", *(["--plain"] if plain else []), *options]
 
-    def start_move(self, name, source, *options, tls=False):
-        return self.sides[source].machine.start_command([f"{PROGRAMS}/utsusu", *self._how(name, source, options, tls)])
+    def start_move(self, name, source, *options, plain=True):
+        return self.sides[source].machine.start_command([f"{PROGRAMS}/utsusu", *self._how(name, source, options, plain)])
 
-    def move(self, name, source, *options, tls=False, timeout=180, check=True):
+    def move(self, name, source, *options, plain=True, timeout=180, check=True):
         """Moves it to the other machine, and waits."""
-        result = self.sides[source].peer.utsusu(*self._how(name, source, options, tls), timeout=timeout, check=False)
+        result = self.sides[source].peer.utsusu(*self._how(name, source, options, plain), timeout=timeout, check=False)
         outcome = Outcome(result)
         if check:
             assert outcome.status == 0 and outcome.end.get("end") == "ran", outcome

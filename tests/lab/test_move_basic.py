@@ -29,7 +29,7 @@ def test_there_and_back(moving, vm):
     moving.ask("fill 16")
     with moving.client() as client:
         for _ in range(2):
-            moving.move(vm.name, here(moving, vm), tls=True)
+            moving.move(vm.name, here(moving, vm), plain=False)
             client.await_answers(5)
     client.check()
     intact(moving)
@@ -55,7 +55,7 @@ def test_ten_in_a_row_keep_the_guests_clocks(moving, vm):
 def test_each_kind_of_wire(moving, vm, options):
     moving.ask("fill 8")
     with moving.client() as client:
-        outcome = moving.move(vm.name, here(moving, vm), *options, tls="--plain" not in options)
+        outcome = moving.move(vm.name, here(moving, vm), *options, plain=False)
         client.await_answers(3)
     client.check()
     intact(moving)

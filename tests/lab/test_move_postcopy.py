@@ -19,7 +19,7 @@ def in_two_places(text):
 
 
 def writes_much(moving):
-    """More than SLOW carries, and not for longer than it needs: the emulator loses guests that move for long (docs/lab.md)."""
+    """More than SLOW carries, and not for longer than it needs."""
     moving.ask("fill 16", "dirty 16000 32")
 
 
@@ -52,7 +52,7 @@ def test_it_runs_before_its_memory_is_there(moving, vm, options):
     source = source_of(moving, vm)
     writes_much(moving)
     with moving.client() as client:
-        outcome = moving.move(vm.name, source, "--allow-postcopy", *SLOW, *options, tls=True)
+        outcome = moving.move(vm.name, source, "--allow-postcopy", *SLOW, *options, plain=False)
         client.await_answers(5)
     client.check()
     intact(moving)

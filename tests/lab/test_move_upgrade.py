@@ -40,7 +40,7 @@ class Place:
         self.host.run(f"ip tuntap add {tap} mode tap vnet_hdr && brctl addif br0 {tap} && ip link set {tap} up")
         self.host.detach("--cpus", "2", "--memory", memory, "--disk", f"path={moves.DISK}", "--net", f"tap={tap}",
                          *options, guest="load", cmdline=moves.CMDLINE, name=name)
-        moves.is_new_there(self.outside, moves.GUEST)
+        moves.forget_card(self.outside, moves.GUEST)
         self.ask("disk 1")
         return name
 
