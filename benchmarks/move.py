@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves between two machines: how long they take, how long the guest is silent, what they send, what they cost the guest.
 
-Silence is what a third machine sees that asks every 5 ms; bytes are those that the source's card sent; the total is from the
-order to its end. All that is taken in the same way for both monitors, and what the wire carries in the same run. A move that did
-not end within the cap counts as the cap.
+Silence is what a third machine sees that asks every 10 ms; bytes are those that the source's card sent; the total is from the
+order to its end. All that is taken in the same way for both monitors, and what the wire carries just before, beside the same
+guest and the same client. A move that did not end within the cap counts as the cap.
 """
 
 from benchmarks.failure import Failure
 from benchmarks.frame import Row, bench_rows, progress
 from benchmarks.monitors import UtsusuMoves
-from benchmarks.pair import BEFORE, CAP
+from benchmarks.pair import BEFORE, CAP, Pair
 from benchmarks.peers import QemuMoves
 
 MIB = 1 << 20
@@ -29,7 +29,7 @@ def measure(stage, monitor, case, memory, *, prepare, kind="load", huge=False, b
     running = monitor.start(pair, vm)
     try:
         running[0].expect("utsusu-guest: ready", 120)
-        wire = prepare(pair) or pair.wire()
+        prepare(pair)
         seen = pair.move(monitor.order(pair, vm), beside)
         if kind == "load":
             pair.check_memory(monitor)
@@ -38,7 +38,7 @@ def measure(stage, monitor, case, memory, *, prepare, kind="load", huge=False, b
     if not seen.finished:
         progress(f"{monitor.name}: not finished after {CAP} s")
     return seen, {f"move.total-{case}": seen.total, f"move.down-{case}": seen.down,
-                  f"move.bytes-{case}": seen.sent / MIB, f"move.link-{case}": seen.rate / wire}
+                  f"move.bytes-{case}": seen.sent / MIB, f"move.link-{case}": seen.rate / seen.wire}
 
 
 def define(case, about, total, streams=2, tls=False, link=None, runs=3, **options):
@@ -59,9 +59,7 @@ def fill(mib):
 def dirty(share):
     """Memory is written at this share of what the wire carries, whole pages of random data in a buffer of 128 MiB."""
     def prepare(pair):
-        wire = pair.wire()
-        pair.ask("fill 64", f"dirty {int(share * wire / 1024)} 128")
-        return wire
+        pair.ask("fill 64", f"dirty {int(share * pair.wire() / 1024)} 128")
     return prepare
 
 
@@ -81,11 +79,7 @@ for _share in (25, 50, 100):
 
 def _redis(stage, monitor):
     """1 GiB with Redis under constant writes."""
-    def warm(pair):
-        pair.await_redis()
-        return pair.wire()
-
-    seen, figures = measure(stage, monitor, "redis", 1024, kind="redis", prepare=warm, beside="redis")
+    seen, figures = measure(stage, monitor, "redis", 1024, kind="redis", prepare=Pair.await_redis, beside="redis")
     figures["move.slowdown"] = share_during(seen)
     return figures
 

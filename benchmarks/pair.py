@@ -38,6 +38,7 @@ class Move:
     down: float         # seconds of the longest silence, as a third machine saw it
     sent: int           # bytes on the wire
     rate: float         # bytes a second of the bulk: from the first tenth that was sent to the last
+    wire: float         # bytes a second that iperf3 got just before, beside the same guest and the same client
     said: str           # the mover's last words
     start: float        # seconds of the third machine's clock
     beside: dict        # what a client saw that worked meanwhile
@@ -167,14 +168,15 @@ class Pair:
         server.wait(30)
         return float(re.search(r"([\d.]+) Kbits/sec\s+receiver", text)[1]) * 1000 / 8
 
-    def move(self, order, beside=None, after=1):
+    def move(self, order, beside=None, after=1, ask_every=0.01):
         """Has mover.py move the VM as the monitor's order says; `beside`: what client.py does as well, for `after` seconds more."""
         with contextlib.ExitStack() as clients:
+            silence = clients.enter_context(self.client("gap", str(ask_every)))
+            wire = self.wire()
             work = {}
             if beside:
                 work = clients.enter_context(self.client(beside))
                 time.sleep(BEFORE + 1)
-            silence = clients.enter_context(self.client("gap"))
             ahead = self._clock(self.outside) - self._clock(self.source)
             seen = self.drive(order)
             time.sleep(after)
@@ -184,7 +186,7 @@ class Pair:
         start = seen["start"] + ahead
         longest = max((length for length, at in silence["silences"] if at >= start - 0.5), default=0.0)
         return Move(seen["finished"], total, longest, seen["samples"][-1][1] - seen["samples"][0][1],
-                    bulk_rate(seen["samples"]), seen["said"], start, work)
+                    bulk_rate(seen["samples"]), wire, seen["said"], start, work)
 
     @staticmethod
     def _clock(machine):

@@ -49,7 +49,7 @@ def measure(stage, monitor, memory, *, prepare, kind="load", beside=None):
     try:
         running[0].expect("utsusu-guest: ready", 120)
         prepare(pair)
-        seen = pair.move(monitor.order(pair, vm), beside, after=AFTER)
+        seen = pair.move(monitor.order(pair, vm), beside, after=AFTER, ask_every=0.005)
         if kind == "load":
             pair.check_memory(monitor)
     finally:
