@@ -140,7 +140,64 @@ DISKS = {
         "	return r < 0 ? r : memcmp(hash, wanted, DIGEST_BYTES) == 0;",
         "	return r < 0 ? r : memcmp(hash, wanted, 0) == 0;"),
 }
-MUTANTS = {**HANDOVER, **DISKS}
+# Two hosts or three (a copy after another), as small as finds them all.
+OWNERS_TWO = ["2", "2", "2", "1", "5", "1", "1", "0"]
+OWNERS_THREE = ["3", "1", "2", "2", "4", "1", "0", "0"]
+NOT_CONTAINED = "broken: what was put out is not contained in what may go on"
+NOT_NAMED = "broken: one puts out at once whom the record does not name"
+COUNTED_ON = "broken: one ended that the record counts on"
+
+OWNERSHIP = {
+    "ack-of-any-session": Mutant(
+        "an acknowledgement of another session counts", OWNERS_THREE, NOT_CONTAINED,
+        "	    !ownership_id_equal(&event->session, &ownership->session) ||\n",
+        ""),
+    "old-answer": Mutant(
+        "an old record is acted on", OWNERS_TWO, COUNTED_ON,
+        "	if (record->revision <= ownership->record.revision)",
+        "	if (record->revision == ownership->record.revision)"),
+    "read-settles": Mutant(
+        "an owner that reads the record it knows takes its swap for one that never was", OWNERS_TWO, NOT_NAMED,
+        "	if (record->revision <= ownership->record.revision)\n		return 0;",
+        "	if (record->revision <= ownership->record.revision)\n"
+        "		return ownership->waits && ownership->give_up ? become_solo(ownership) : 0;"),
+    "solo-without-swap": Mutant(
+        "an owner without a backup goes on by itself", OWNERS_TWO, NOT_NAMED,
+        "		ownership->give_up = true; /*",
+        "		return become_solo(ownership); /*"),
+    "epoch-before-the-gate": Mutant(
+        "a copy that lacks what was put out becomes the backup", OWNERS_TWO, NOT_CONTAINED,
+        "	ownership->gate_epoch = ownership->cut + 1;",
+        "	ownership->gate_epoch = ownership->cut;"),
+    "ack-after-claim": Mutant(
+        "who runs the VM already acknowledges what still comes", OWNERS_TWO, NOT_CONTAINED,
+        "	case WHEN_APPLY_FAILED: /* it has",
+        "	case WHEN_WHOLE:\n		ownership->acked = event->epoch;\n		return THEN_ACK;\n"
+        "	case WHEN_APPLY_FAILED: /* it has"),
+    "release-before-confirmation": Mutant(
+        "a claimant puts out before the second swap", OWNERS_TWO, NOT_NAMED,
+        "		ownership->runs_held = true;",
+        "		ownership->runs_held = true;\n		ownership->role = OWNERSHIP_IS_SOLO;\n"
+        "		return THEN_REPLAY | THEN_OPEN;"),
+    "loser-ends": Mutant(
+        "a deposed owner destroys its copy before the claimant is confirmed", OWNERS_TWO, COUNTED_ON,
+        "	if (record->mode != OWNERSHIP_CLAIMED ||\n"
+        "	    !ownership_id_equal(&record->from, &ownership->me))",
+        "	if (record->mode)"),
+    "hosts-not-processes": Mutant(
+        "the record is read as if it named hosts", OWNERS_THREE, NOT_CONTAINED,
+        "	return memcmp(a, b, sizeof(*a)) == 0;",
+        "	return memcmp(a, b, a->bytes[0] == 's' ? 1 : 2) == 0;"),
+    "claim-of-the-unnamed": Mutant(
+        "a copy that the record does not name claims the VM", OWNERS_TWO, NOT_NAMED,
+        "return ownership->named && ownership->whole && !ownership->prepared ? THEN_PREPARE : 0;",
+        "ownership->named = true;\n	return ownership->whole && !ownership->prepared ? THEN_PREPARE : 0;"),
+    "open-while-protected": Mutant(
+        "an acknowledgement opens the gate for all", OWNERS_TWO, NOT_CONTAINED,
+        "	return ownership->gated ? THEN_RELEASE : 0;",
+        "	return THEN_OPEN;"),
+}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP}
 
 
 def make(name, source, copy):
