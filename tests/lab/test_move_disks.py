@@ -162,7 +162,7 @@ def test_disk_that_fills_up_there_leaves_the_vm_here(local, disk_vm):
     copy(local, disk_vm, "A")
 
 
-# Of these each has a VM of its own; test_peer.py asks the same of daemons alone.
+# Of these each has a VM of its own; test_peer_check.py and test_peer_move.py ask the same of daemons alone.
 @pytest.mark.parametrize("make, own, said", [
     pytest.param(f"truncate -s {SIZE // 2} {PATH}", {}, f"has {SIZE} bytes there and {SIZE // 2} here", id="other-size", marks=LONG),
     pytest.param(f"rm {PATH}", {}, "truncate -s", id="missing", marks=LONG),
