@@ -25,10 +25,12 @@ WAIT = 30
 HAS_KVM = os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def hold_port():
+    """A port on which a daemon may listen, and which nobody else is given as long as this is open: tests run beside each other."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return held
 
 
 class Host:
@@ -47,7 +49,8 @@ class Host:
             shutil.copy(source, os.path.join(self.bin, name_there))
         self.environment = dict(os.environ, UTSUSU_RUNTIME_DIR=self.runtime, UTSUSU_STATE_DIR=self.state,
                                 UTSUSU_HOST_CONFIG=self.config, PYTHONDONTWRITEBYTECODE="1")
-        self.port, self.daemon = free_port(), None
+        self.held, self.daemon = hold_port(), None
+        self.port = self.held.getsockname()[1]
         self.log = os.path.join(self.folder, "log")
 
     def init(self):
@@ -139,11 +142,12 @@ class Peer:
 
 
 def wait_until(true, complaint, seconds=WAIT):
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.01
     while not true():
         if time.monotonic() > end:
             raise AssertionError(complaint)
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def start(host, *words, name="web"):
@@ -178,6 +182,8 @@ class Case(unittest.TestCase):
         finally:
             for pid in self.processes():
                 os.kill(pid, signal.SIGKILL)
+            for host in self.hosts:
+                host.held.close()
             shutil.rmtree(self.work)
 
     def processes(self):

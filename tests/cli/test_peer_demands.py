@@ -52,6 +52,7 @@ class Demands(Known):
                     break
             wait_until(lambda: "from one address" in self.beta.logged(), "it may have any number")
 
+    @contextlib.contextmanager
     def silent_host(self, host):
         """In place of its daemon: proves who it is, and answers nothing. A list of what was asked of it."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -70,8 +71,12 @@ class Demands(Known):
 
         listening = socket.create_server(("127.0.0.1", host.port))
         threading.Thread(target=serve, args=(listening,), daemon=True).start()
-        self.addCleanup(lambda: [one.close() for one in (listening, *kept)])
-        return asked
+        try:
+            yield asked
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            for one in (listening, *kept):
+                one.close()
 
     def mark(self, name, token, peer):
         job = {"name": name, "generation": 1, "token": token, "peer": peer}
@@ -85,19 +90,19 @@ class Demands(Known):
         wait_until(lambda: self.alpha.states() == {}, "it is left where it was")
         self.alpha.stop()
         self.beta.stop()
-        asked = self.silent_host(self.beta)
         for i in range(20):             # whichever order they are found in, some stand before the other
             self.mark(f"lost{i}", f"{i:032x}", "beta")
         token = "cd" * 16
         with open(os.path.join(gamma.state, "taken", token), "wb") as file:
             file.write(fake_marks.taken(token, "prepared") + fake_marks.taken(token, "never"))
         self.mark("found", token, "gamma")
-        self.alpha.start()
-        wait_until(lambda: not os.path.exists(os.path.join(self.alpha.state, "given", "found")), "it is not settled", 20)
-        self.assertLessEqual(len(asked), 1, "the silent one was waited for")
-        self.alpha.stop()
-        for i in range(20):
-            os.unlink(os.path.join(self.alpha.state, "given", f"lost{i}"))
+        with self.silent_host(self.beta) as asked:
+            self.alpha.start()
+            wait_until(lambda: not os.path.exists(os.path.join(self.alpha.state, "given", "found")), "it is not settled", 20)
+            self.assertLessEqual(len(asked), 1, "the silent one was waited for")
+            self.alpha.stop()
+            for i in range(20):
+                os.unlink(os.path.join(self.alpha.state, "given", f"lost{i}"))
         wait_until(lambda: self.processes_with("utsusud") == [gamma.daemon.pid], "it waits still")
 
     def slow_there(self):

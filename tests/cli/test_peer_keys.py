@@ -14,7 +14,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from peer_hosts import BUSY, FAILED, HOST, NOT_FOUND, RESOURCE, USAGE, WAIT, Case, free_port, start  # noqa: E402  pylint: disable=wrong-import-position
+from peer_hosts import BUSY, FAILED, HOST, NOT_FOUND, RESOURCE, USAGE, WAIT, Case, hold_port, start  # noqa: E402  pylint: disable=wrong-import-position
 
 
 class Peers(Case):
@@ -55,7 +55,8 @@ class Peers(Case):
         self.assertEqual((mode, os.stat(self.alpha.state).st_mode & 0o777), (0o600, 0o700))
 
     def test_one_daemon_for_a_host(self):
-        again = self.alpha.run_daemon("--port", str(free_port()))
+        with hold_port() as held:
+            again = self.alpha.run_daemon("--port", str(held.getsockname()[1]))
         self.assertEqual(again.returncode, BUSY)
         self.assertIn("runs already", again.stderr)
 
