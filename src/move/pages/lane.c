@@ -80,10 +80,13 @@ static int lane_pause(struct lane *lane, uint64_t bytes)
 
 	while (wait > 0 && !sender_stopped(lane->sender)) {
 		struct timespec pause = { .tv_nsec = (long)MIN(wait, PAUSE_NS) };
+		uint64_t since = lane_now(lane), slept;
 
 		nanosleep(&pause, NULL);
-		wait -= (uint64_t)pause.tv_nsec;
-		lane->look.send_ns += (uint64_t)pause.tv_nsec;
+		/* Where the CPU is wanted by others, it is longer. */
+		slept = MAX(lane_now(lane) - since, (uint64_t)pause.tv_nsec);
+		wait -= MIN(wait, slept);
+		lane->look.send_ns += slept;
 	}
 	return sender_stopped(lane->sender) ? -ECANCELED : 0;
 }
