@@ -22,7 +22,6 @@ struct explorer {
 	uint32_t at; /* the state whose followers are being made */
 	const char *broken;
 	struct world broken_world;
-	char broken_what[96];
 };
 
 static void *must(void *memory)
@@ -80,12 +79,12 @@ static void found(void *ctx, const struct world *next, bool fault, const char *b
 	struct explorer *explorer = ctx;
 	uint32_t number;
 
+	(void)what;
 	if (explorer->broken)
 		return;
 	if (broken) {
 		explorer->broken = broken;
 		explorer->broken_world = *next;
-		snprintf(explorer->broken_what, sizeof(explorer->broken_what), "%s", what);
 		return;
 	}
 	number = find_or_add(explorer, next);
@@ -97,6 +96,7 @@ static void found(void *ctx, const struct world *next, bool fault, const char *b
 
 struct namer {
 	const struct world *wanted;
+	const char *broken; /* the promise, by the step that breaks it */
 	char what[96];
 };
 
@@ -106,21 +106,29 @@ static void name_step(void *ctx, const struct world *next, bool fault, const cha
 	struct namer *namer = ctx;
 
 	(void)fault;
-	(void)broken;
-	if (!namer->what[0] && memcmp(next, namer->wanted, sizeof(*next)) == 0)
+	if (!namer->what[0] && broken == namer->broken &&
+	    memcmp(next, namer->wanted, sizeof(*next)) == 0)
 		snprintf(namer->what, sizeof(namer->what), "%s", what);
+}
+
+static void print_step(const struct explorer *explorer, uint32_t from, const struct world *wanted,
+		       const char *broken)
+{
+	struct namer namer = { .wanted = wanted, .broken = broken };
+	struct world_visitor visitor = { .next = name_step, .ctx = &namer, .named = true };
+
+	world_next(&explorer->worlds[from], explorer->rules, &visitor);
+	printf("  %s\n", namer.what);
 }
 
 static void print_way(const struct explorer *explorer, uint32_t number)
 {
-	struct namer namer = { .wanted = &explorer->worlds[number] };
-	struct world_visitor visitor = { .next = name_step, .ctx = &namer };
+	uint32_t parent = explorer->parents[number];
 
-	if (explorer->parents[number] == NO_STATE)
+	if (parent == NO_STATE)
 		return;
-	print_way(explorer, explorer->parents[number]);
-	world_next(&explorer->worlds[explorer->parents[number]], explorer->rules, &visitor);
-	printf("  %s\n", namer.what);
+	print_way(explorer, parent);
+	print_step(explorer, parent, &explorer->worlds[number], NULL);
 }
 
 /* ---- from each state a way out ---- */
@@ -193,7 +201,7 @@ void explore(const struct world_rules *rules, size_t max_states, struct explored
 	}
 	if (explorer.broken) {
 		print_way(&explorer, explorer.at - 1);
-		printf("  %s\n", explorer.broken_what);
+		print_step(&explorer, explorer.at - 1, &explorer.broken_world, explorer.broken);
 	} else if (explorer.n < max_states) {
 		explorer.first[explorer.n] = explorer.n_edges;
 		judge_ways_out(&explorer);

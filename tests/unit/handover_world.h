@@ -81,6 +81,7 @@ struct world_visitor {
 	void (*next)(void *ctx, const struct world *next, bool fault, const char *broken,
 		     const char *what);
 	void *ctx;
+	bool named; /* `what` is said: that takes longer than all else */
 };
 
 void world_init(const struct world_rules *rules, struct world *ret_world);

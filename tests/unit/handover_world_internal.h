@@ -17,7 +17,7 @@
 struct step {
 	struct world world;
 	const char *broken;
-	bool only_harm;
+	bool only_harm, named;
 	char what[96];
 };
 
@@ -29,10 +29,16 @@ struct maker {
 
 static inline struct step step_begin(const struct maker *maker)
 {
-	return (struct step){ .world = *maker->from, .only_harm = maker->rules->only_harm };
+	return (struct step){ .world = *maker->from,
+			      .only_harm = maker->rules->only_harm,
+			      .named = maker->visitor->named };
 }
 
-#define describe(step, ...) snprintf((step)->what, sizeof((step)->what), __VA_ARGS__)
+#define describe(step, ...)                                                                        \
+	do {                                                                                       \
+		if ((step)->named)                                                                 \
+			snprintf((step)->what, sizeof((step)->what), __VA_ARGS__);                 \
+	} while (0)
 /* What must hold on the way, lest harm come of it; and what is harm. */
 void step_promise(struct step *step, bool kept, const char *what);
 void step_unharmed(struct step *step, bool unharmed, const char *what);

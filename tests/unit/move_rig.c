@@ -478,12 +478,22 @@ void move_rig_assert_one(struct move_rig *rig, bool at_destination)
 		assert_int_equal(first_there, 0);
 }
 
+/* Of one bank, so that its addresses are places in the file. Reading it would fill it. */
+static bool is_hole(const struct memory *memory, uint64_t at, uint64_t len)
+{
+	off_t data = lseek(memory->fd, (off_t)at, SEEK_DATA);
+
+	return data < 0 ? errno == ENXIO : (uint64_t)data >= at + len;
+}
+
 static void assert_ram_equal(struct move_rig *rig)
 {
 	static uint8_t a[KIB(64)], b[KIB(64)];
 	struct memory *from = rig->from.vm->memory, *to = rig->to.vm->memory;
 
 	for (uint64_t at = 0; at < NEAR_RAM; at += sizeof(a)) {
+		if (is_hole(from, at, sizeof(a)) && is_hole(to, at, sizeof(a)))
+			continue;
 		assert_int_equal(memory_read(from, gpa(at), a, sizeof(a)), 0);
 		assert_int_equal(memory_read(to, gpa(at), b, sizeof(b)), 0);
 		if (memcmp(a, b, sizeof(a)) != 0)
