@@ -15,20 +15,19 @@ ENVIRONMENT = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=50",
 }
 
-# More than there are processors: those of commands and daemons mostly wait.
-AT_ONCE = 2 * min(2, os.cpu_count() or 1)
+PROCESSORS = min(2, os.cpu_count() or 1)
 
 _PROGRESS = re.compile(r"^ *(\d+/\d+) ")
 _CASE = re.compile(r"^\[ +(RUN|OK|FAILED|SKIPPED) +\] (\S+)$")
 
 
-def run(suite, directory, report, long, label=""):
-    """Each program of the suite, some at a time; meson ends what exceeds its timeout."""
+def run(suite, directory, report, long, label="", each=2):
+    """Each program of the suite, `each` at a time for each processor; meson ends what exceeds its timeout."""
     log = os.path.join(directory, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
     command = ["meson", "test", "-C", directory, "--no-rebuild", "--suite", suite,
-               "--num-processes", str(AT_ONCE)]
+               "--num-processes", str(each * PROCESSORS)]
     environment = dict(ENVIRONMENT, UTSUSU_TEST_LONG="1" if long else "")
     output = []
 

@@ -16,7 +16,7 @@ def _style(report, _long):
 
 def _unit(report, long):
     if build.make("build", report):
-        meson_tests.run("unit", "build", report, long)
+        meson_tests.run("unit", "build", report, long, each=3)      # daemons and commands mostly wait
 
 
 def _sim(report, long):
