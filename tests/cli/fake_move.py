@@ -91,6 +91,8 @@ def destination():
     STREAMS[0].sendall(b"R")
 
 
-with open(os.path.join(os.environ["UTSUSU_STATE_DIR"], "job"), "w", encoding="utf-8") as left:
+PLACE = os.path.join(os.environ["UTSUSU_STATE_DIR"], "job")
+with open(f"{PLACE}.new", "w", encoding="utf-8") as left:
     json.dump(JOB, left)
+os.rename(left.name, PLACE)     # who waits for it finds it whole
 {"source": source, "destination": destination}[JOB["role"]]()
