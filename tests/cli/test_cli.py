@@ -37,6 +37,9 @@ class Case(unittest.TestCase):
     def tearDown(self):
         for name in self.names():
             self.utsusu("stop", name, "--force")
+        deadline = time.monotonic() + 10
+        while self.names() and time.monotonic() < deadline:     # its lock goes before its folder
+            time.sleep(0.01)
         left = self.names()
         shutil.rmtree(self.work)
         self.assertEqual(left, [], "left in the runtime directory")
@@ -484,10 +487,15 @@ class Running(Case):
         os.close(terminal)
 
     def test_a_console_that_is_ended_gives_the_terminal_back(self):
+        looked, has_looked = os.pipe()
         pid, terminal = pty.fork()
         if pid == 0:
+            os.read(looked, 1)
             os.execve(self.program, ["utsusu", "console", "db"], self.environment)
         before, seen = termios.tcgetattr(terminal), b""
+        os.write(has_looked, b"x")
+        os.close(looked)
+        os.close(has_looked)
         signal.alarm(20)
         while b"login: " not in seen:
             seen += os.read(terminal, 1000)
