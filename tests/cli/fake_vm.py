@@ -41,7 +41,7 @@ def end(linger=False):
         if os.fork():
             os._exit(0)
         time.sleep(0.5)
-    for name in os.listdir(directory):
+    for name in sorted(os.listdir(directory), key="lock".__eq__):   # that one last: without it this one is gone for others
         os.unlink(name, dir_fd=directory)
     os.rmdir(NAME, dir_fd=FDS["root"])
     os._exit(0)
