@@ -45,22 +45,24 @@
 #define MOVE_STATE_VERSIONS 32
 /* The VM's process on this side can run while some of its memory is not there; the source's: it can serve that. */
 #define MOVE_FEATURE_POSTCOPY (1ULL << 33)
+#define MOVE_FEATURE_CLOCK                                                                         \
+	(1ULL << 34) /* ROUND_DONE and STOOD are of 12 and 16 bytes, not 4 and 8 */
 
 enum move_frame {
 	MOVE_HELLO = 1,
-	MOVE_MACHINE,	   /* JSON */
-	MOVE_REHEARSE,	   /* a piece of the state's stream; an empty one ends it */
-	MOVE_REHEARSED,	   /* empty */
-	MOVE_REFUSED,	   /* text: one line */
-	MOVE_CANCEL,	   /* empty */
-	MOVE_PAGES,	   /* u64 first page, then whole pages; unchecked: TLS guards them */
-	MOVE_ZEROES,	   /* {u64 first page, u32 count}*: they read as zero */
-	MOVE_PACKED,	   /* u32 n, u64 page * n, then one zstd frame of n pages */
-	MOVE_DELTAS,	   /* the same, each page XORed with what was sent of it before */
-	MOVE_ROUND,	   /* u32 number, u8 last */
-	MOVE_ROUND_DONE,   /* u32 number */
-	MOVE_STATE,	   /* a piece of the final state; an empty one ends it */
-	MOVE_STOOD,	   /* u64 ns that the guest stood still when this was sent */
+	MOVE_MACHINE,	 /* JSON */
+	MOVE_REHEARSE,	 /* a piece of the state's stream; an empty one ends it */
+	MOVE_REHEARSED,	 /* empty */
+	MOVE_REFUSED,	 /* text: one line */
+	MOVE_CANCEL,	 /* empty */
+	MOVE_PAGES,	 /* u64 first page, then whole pages; unchecked: TLS guards them */
+	MOVE_ZEROES,	 /* {u64 first page, u32 count}*: they read as zero */
+	MOVE_PACKED,	 /* u32 n, u64 page * n, then one zstd frame of n pages */
+	MOVE_DELTAS,	 /* the same, each page XORed with what was sent of it before */
+	MOVE_ROUND,	 /* u32 number, u8 last */
+	MOVE_ROUND_DONE, /* u32 number; u64 ns, the destination's CLOCK_MONOTONIC */
+	MOVE_STATE,	 /* a piece of the final state; an empty one ends it */
+	MOVE_STOOD, /* u64 ns that the guest stood still; u64 ns, since when by the destination's clock */
 	MOVE_READY,	   /* empty: loaded, waits for the commit */
 	MOVE_COMMIT,	   /* token */
 	MOVE_ANSWER_RAN,   /* token */

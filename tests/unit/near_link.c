@@ -332,6 +332,8 @@ static void call_load(void *arg)
 					"guest: this state is too new for it");
 		return;
 	}
+	if (!ask->flag)
+		ask->link->near->stood_ns = ask->in_ns;
 	ask->result = move_guest_load(GUEST(ask), OWNER(ask), ask->in_len, ask->in_ns, ask->flag,
 				      ask->err);
 }

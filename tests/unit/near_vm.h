@@ -54,6 +54,7 @@ struct near_vm {
 	char lost[256];
 	bool stop_told;
 	uint64_t stopped_ns;
+	uint64_t stood_ns; /* what it was loaded with: how long its guest had stood still then */
 	struct error stop_error;
 	struct move_gift gift; /* told with stop_told, too */
 	bool doors_closed;     /* atomic: new clients wait */

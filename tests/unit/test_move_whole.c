@@ -49,6 +49,20 @@ static void a_vm_moves(void **state _unused_)
 	assert_moved(&(struct move_plan){ 0 });
 }
 
+/* The source cannot know of it; the guest's clock would be late by as much. */
+static void what_a_wire_holds_back_counts_as_standing_still(void **state _unused_)
+{
+	struct move_rig *rig = move_rig_run(
+		&(struct move_plan){ .fault = WIRE_SILENT, .at = MOVE_STOOD, .silent_ms = 700 });
+
+	assert_true(rig->faulted);
+	assert_int_equal(rig->source.end, MOVE_END_RAN);
+	assert_in_range(rig->to.stood_ns, 690 * NSEC_PER_MSEC, 60 * NSEC_PER_SEC);
+	assert_true(rig->to.stood_ns <= rig->source.numbers.down_ns);
+	move_rig_assert_one(rig, true);
+	move_rig_free(rig);
+}
+
 static void it_moves_over_four_streams(void **state _unused_)
 {
 	assert_moved(&(struct move_plan){ .n_streams = 4 });
@@ -427,6 +441,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_vm_moves),
+		cmocka_unit_test(what_a_wire_holds_back_counts_as_standing_still),
 		cmocka_unit_test(it_moves_over_four_streams),
 		cmocka_unit_test(it_moves_over_tls),
 		cmocka_unit_test(it_moves_over_tcp),

@@ -19,6 +19,8 @@
 #include "base/endian.h"
 #include "move/mover/destination_postcopy.h"
 
+#define STOOD_LATE_NS (100 * NSEC_PER_MSEC) /* far more than two clocks are compared to */
+
 /* ---- the work of each phase: 0, or a negative errno; what has an event of its own was posted already ---- */
 
 int destination_receive(struct mover *mover, enum move_frame kind, struct frame *ret_frame)
@@ -158,12 +160,21 @@ static int hear_in_between(struct destination *destination, const struct frame *
 		       : mover_refuse(mover, frame);
 }
 
+static int send_round_done(struct mover *mover, uint32_t number)
+{
+	uint8_t bytes[12];
+
+	le_store(bytes, 4, number);
+	le_store(bytes + 4, 8, clock_now(mover->clock));
+	return mover_send(mover, MOVE_ROUND_DONE, bytes,
+			  mover->features & MOVE_FEATURE_CLOCK ? 12 : 4);
+}
+
 static int one_round(struct destination *destination, bool *ret_last)
 {
 	struct mover *mover = &destination->mover;
 	struct pages_round round;
 	struct frame frame;
-	uint8_t number[4];
 	int r = pages_receive_round(destination->receiver, &round, &frame, &mover->error);
 
 	if (r < 0)
@@ -182,8 +193,7 @@ static int one_round(struct destination *destination, bool *ret_last)
 		r = pages_target_whole(destination->target, &mover->error);
 	if (r < 0)
 		return r;
-	le_store(number, 4, round.number);
-	r = mover_send(mover, MOVE_ROUND_DONE, number, sizeof(number));
+	r = send_round_done(mover, round.number);
 	return r < 0 ? r : mover_pass(mover, FAILPOINT_DESTINATION_ROUND);
 }
 
@@ -198,18 +208,30 @@ static int do_memory(struct destination *destination)
 	return r;
 }
 
+/* The frame may have lain on a wire that was cut, and then the guest stood still for longer than the source could know. */
+static uint64_t stood_by(uint64_t told_ns, uint64_t moment_ns, uint64_t now_ns)
+{
+	uint64_t seen_ns = moment_ns && moment_ns < now_ns ? now_ns - moment_ns : 0;
+
+	return seen_ns > told_ns + STOOD_LATE_NS ? seen_ns : told_ns;
+}
+
 static int receive_stood(struct destination *destination)
 {
 	struct mover *mover = &destination->mover;
+	const uint8_t *bytes;
 	struct frame frame;
 	int r = destination_receive(mover, MOVE_STOOD, &frame);
 
 	if (r < 0)
 		return r;
-	if (frame.len != 8)
+	if (frame.len != (mover->features & MOVE_FEATURE_CLOCK ? 16 : 8))
 		return mover_refuse(mover, &frame);
-	destination->stood_ns = le_load(mover->readers[0].payload.data, 8);
+	bytes = mover->readers[0].payload.data;
 	destination->stood_at = clock_now(mover->clock);
+	destination->stood_ns = stood_by(le_load(bytes, 8),
+					 frame.len == 16 ? le_load(bytes + 8, 8) : 0,
+					 destination->stood_at);
 	return 0;
 }
 

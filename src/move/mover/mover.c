@@ -177,7 +177,7 @@ static struct hello hello_of(const struct mover *mover, uint32_t i)
 		.role = mover->job->role == MOVE_SOURCE ? HELLO_GIVES : HELLO_TAKES,
 		.stream = (uint8_t)i,
 		.n_streams = (uint8_t)mover->job->n_streams,
-		.features = states_of(&mover->facts) | MOVE_FEATURE_SUMS |
+		.features = states_of(&mover->facts) | MOVE_FEATURE_SUMS | MOVE_FEATURE_CLOCK |
 			    (mover->can_postcopy ? MOVE_FEATURE_POSTCOPY : 0),
 	};
 

@@ -135,14 +135,19 @@ static int do_stop(struct source *source)
 	return mover_pass(mover, FAILPOINT_SOURCE_STOPPED);
 }
 
-/* The guest's clock goes on from the moment of its state; half a round trip is this frame's own way. */
+/* The guest's clock goes on from the moment of its state; half a round trip is this frame's own way, as a rule. The moment by the
+ * other host's clock is for when it is not. */
 static int send_stood(struct source *source)
 {
 	struct mover *mover = &source->mover;
-	uint8_t bytes[8];
+	uint64_t way_ns = mover->round_trip_ns / 2;
+	uint8_t bytes[16];
 
-	le_store(bytes, 8, clock_now(mover->clock) - source->saved_at + mover->round_trip_ns / 2);
-	return mover_send(mover, MOVE_STOOD, bytes, sizeof(bytes));
+	le_store(bytes, 8, clock_now(mover->clock) - source->saved_at + way_ns);
+	le_store(bytes + 8, 8,
+		 source->clocks_compared ? source->saved_at + (uint64_t)source->ahead_ns + way_ns
+					 : 0);
+	return mover_send(mover, MOVE_STOOD, bytes, mover->features & MOVE_FEATURE_CLOCK ? 16 : 8);
 }
 
 /* The VM saves its state while the last pages go; or, in post-copy, once it is told which have not. */

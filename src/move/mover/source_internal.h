@@ -28,6 +28,8 @@ struct source {
 	uint64_t state_len;
 	uint64_t rehearsed_from, fixed_ns; /* when the rehearsal began; how long it took */
 	uint64_t stopped_at, saved_at;	   /* when the guest stood, and when its state was taken */
+	bool clocks_compared;
+	int64_t ahead_ns; /* the other host's clock, of this one; no more than it is */
 };
 
 /* All the populated memory, then what was written meanwhile, until little enough is left. */

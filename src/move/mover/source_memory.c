@@ -21,10 +21,27 @@ void source_count(struct source *source)
 	mover->numbers.wire = mover_counts(mover).wire_sent;
 }
 
-static bool is_round_done(const struct source *source, const struct frame *frame)
+/* How far the other host's clock is ahead of this one: at least so far, for what is told of it was so when it was sent. */
+static void compare_clocks(struct source *source, uint64_t there_ns)
 {
-	return frame->kind == MOVE_ROUND_DONE && frame->len == 4 &&
-	       le_load(source->mover.readers[0].payload.data, 4) == source->round;
+	int64_t ahead_ns = (int64_t)(there_ns - clock_now(source->mover.clock));
+
+	if (!source->clocks_compared || ahead_ns > source->ahead_ns)
+		source->ahead_ns = ahead_ns;
+	source->clocks_compared = true;
+}
+
+static bool is_round_done(struct source *source, const struct frame *frame)
+{
+	const uint8_t *bytes = source->mover.readers[0].payload.data;
+	uint32_t len = source->mover.features & MOVE_FEATURE_CLOCK ? 12 : 4;
+
+	if (frame->kind != MOVE_ROUND_DONE || frame->len != len ||
+	    le_load(bytes, 4) != source->round)
+		return false;
+	if (len == 12)
+		compare_clocks(source, le_load(bytes + 4, 8));
+	return true;
 }
 
 /* The other side speaks in the middle of a round only to end all; or it has the whole round before this side's kernel has told
