@@ -4,7 +4,7 @@
 /*
  * What a mover can ask of the VM beside it (move/guest/guest.h has the meaning of each). Two implementations: api/move_link.c speaks to a
  * VM's process on its socket; tests/unit/near_link.c calls the VM in the same process, so that a whole move runs in one test.
- * One thread at a time; each call waits for its answer.
+ * One thread at a time, but for `ended`; each call waits for its answer.
  *
  * Errors: -ECONNRESET, -ETIMEDOUT and -EPROTO mean that the VM did not answer as it should: it may have done what it was asked. Any
  * other: it refused, and has not done it (move_link_is_unknown).

@@ -57,9 +57,15 @@ struct watcher {
 	pthread_t thread;
 };
 
-static void see_line(struct watcher *watcher, const char *text)
+void move_rig_cancel(struct move_side *side)
 {
 	static const char cancel[] = "{\"cancel\":true}\n";
+
+	(void)!send(side->progress, cancel, sizeof(cancel) - 1, MSG_NOSIGNAL);
+}
+
+static void see_line(struct watcher *watcher, const char *text)
+{
 	json_auto_t *line = json_loads(text, 0, NULL);
 	const char *phase = json_string_value(json_object_get(line, "phase"));
 	const char *place = json_string_value(json_object_get(line, "failpoint"));
@@ -70,8 +76,7 @@ static void see_line(struct watcher *watcher, const char *text)
 			continue;
 		watcher->side->phases |= 1ULL << i;
 		if (i == (int)watcher->cancel_at)
-			(void)!send(watcher->side->progress, cancel, sizeof(cancel) - 1,
-				    MSG_NOSIGNAL);
+			move_rig_cancel(watcher->side);
 	}
 	for (int i = 0; place && i < FAILPOINTS_N; i++)
 		if (strcmp(place, failpoint_text((enum failpoint_name)i)) == 0)
@@ -356,6 +361,7 @@ static void make_vms(struct move_rig *rig)
 	near_vm_start_with_disk(&rig->to, true, false, rig->plan->disk ? rig->disk_to : NULL);
 	if (rig->plan->postcopy)
 		rig->to.guest.twin = rig->from.vm->memory;
+	rig->to.load_waits = rig->plan->load_waits;
 	set_states(&rig->from, rig->plan->source_states);
 	set_states(&rig->to, rig->plan->destination_states);
 	assert_true(near_vm_do(&rig->from, fill_ram, &rig->from));

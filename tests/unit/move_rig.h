@@ -21,6 +21,7 @@ enum wire_fault {
 	WIRE_AFTER,  /* cut right behind it */
 	WIRE_LATE,   /* `hook` is called before it passes */
 	WIRE_SILENT, /* from that frame on nothing passes for a while, and then all does */
+	WIRE_HELD, /* neither it nor what comes behind it on its way passes; then `hook` is called */
 };
 
 struct move_rig;
@@ -37,7 +38,8 @@ struct move_plan {
 	enum move_compress compress;
 	/* The guest writes more than the wire takes, and may run before it has all; there it compares what it reads. */
 	bool postcopy;
-	bool late; /* `at` counts from the run on: the first of that kind after ANSWER_RAN */
+	bool load_waits; /* the load touches a page that is missing */
+	bool late;	 /* `at` counts from the run on: the first of that kind after ANSWER_RAN */
 	unsigned int after;	/* so many frames of that kind pass before the one that is meant */
 	unsigned int silent_ms; /* WIRE_SILENT */
 	const char *source_fails, *destination_fails; /* NAME:ACTION; NULL: none */
@@ -91,6 +93,8 @@ struct move_rig {
 /* A whole move by the plan, and what the daemons do afterwards. Freed by move_rig_free. */
 struct move_rig *move_rig_run(const struct move_plan *plan);
 void move_rig_free(struct move_rig *rig);
+/* What this side's people say when they press Ctrl-C. */
+void move_rig_cancel(struct move_side *side);
 
 /* Asserts: exactly one of the two runs, and never did both; which one. */
 void move_rig_assert_one(struct move_rig *rig, bool at_destination);

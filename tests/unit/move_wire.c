@@ -62,6 +62,18 @@ static bool is_due(struct move_wire *wire, uint16_t kind, bool *ret_muted)
 	return due;
 }
 
+/* Until that way ends: who sends is taken all of it. */
+static bool hold(struct move_wire_end *end)
+{
+	uint8_t bytes[4096];
+
+	if (end->wire->rig->plan->hook)
+		end->wire->rig->plan->hook(end->wire->rig);
+	while (read(end->from, bytes, sizeof(bytes)) > 0)
+		;
+	return false;
+}
+
 static void wait_silently(struct move_wire *wire)
 {
 	while (clock_now(&clock_host) < __atomic_load_n(&wire->silent_until, __ATOMIC_ACQUIRE))
@@ -91,6 +103,8 @@ static bool pass_frame(struct move_wire_end *end, uint8_t *payload)
 				 clock_now(&clock_host) + rig->plan->silent_ms * NSEC_PER_MSEC,
 				 __ATOMIC_RELEASE);
 	wait_silently(end->wire);
+	if (due && rig->plan->fault == WIRE_HELD)
+		return hold(end);
 	if (due && rig->plan->fault == WIRE_LATE)
 		rig->plan->hook(rig);
 	if (due && rig->plan->fault == WIRE_FLIP) {

@@ -323,10 +323,28 @@ static bool knows_all(const struct near_link *link, uint64_t len)
 	return all;
 }
 
+/* As a device does with what its state has in RAM; on each page, for the mover may have sent some. False: the "process" ended of it, and
+ * nobody has waited for its answer. */
+static bool touches_ram(struct near_vm *near)
+{
+	bool lost;
+	uint8_t byte;
+
+	for (unsigned int i = 0; i < NEAR_HOT_PAGES; i++)
+		(void)!memory_read(near->vm->memory, gpa(NEAR_HOT_AT + i * MEMORY_PAGE_SIZE), &byte,
+				   1);
+	pthread_mutex_lock(&near->lock);
+	lost = near->is_lost;
+	pthread_mutex_unlock(&near->lock);
+	return !lost;
+}
+
 static void call_load(void *arg)
 {
 	struct ask *ask = arg;
 
+	if (ask->link->near->load_waits && !ask->flag && !touches_ram(ask->link->near))
+		return;
 	if (ask->link->near->state_max && !knows_all(ask->link, ask->in_len)) {
 		ask->result = error_set(ask->err, -EPROTONOSUPPORT, EXIT_STATUS_FAILED,
 					"guest: this state is too new for it");

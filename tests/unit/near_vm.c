@@ -143,18 +143,23 @@ static void on_mail(struct loop_watch *watch, uint32_t events _unused_)
 	pthread_mutex_unlock(&near->lock);
 }
 
+static bool is_gone_locked(const struct near_vm *near)
+{
+	return near->leaves || near->is_lost;
+}
+
 bool near_vm_do(struct near_vm *near, void (*call)(void *arg), void *arg)
 {
 	bool done = false;
 
 	pthread_mutex_lock(&near->lock);
-	while (near->call && !near->leaves)
+	while (near->call && !is_gone_locked(near))
 		pthread_cond_wait(&near->changed, &near->lock);
-	if (!near->leaves) {
+	if (!is_gone_locked(near)) {
 		near->call = call;
 		near->arg = arg;
 		fd_signal_event(near->mailbox.fd);
-		while (near->call && !near->leaves)
+		while (near->call && !is_gone_locked(near))
 			pthread_cond_wait(&near->changed, &near->lock);
 		done = !near->call; /* and it may have ended of it */
 		near->call = NULL;

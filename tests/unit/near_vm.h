@@ -50,6 +50,7 @@ struct near_vm {
 	void *server;				    /* whoever made it knows what */
 	/* Versions of the state that its program knows; set before there is a link. 0: those of vm/save.h */
 	uint16_t state_min, state_max;
+	bool load_waits; /* set before there is a link: a load that counts reads where its guest wrote last */
 	bool is_lost; /* its memory: it would have ended at once */
 	char lost[256];
 	bool stop_told;

@@ -64,6 +64,11 @@ static void it_runs_before_its_memory_is_there(void **state _unused_)
 	assert_moved(&(struct move_plan){ .postcopy = true, .n_streams = 4 });
 }
 
+static void a_load_waits_for_what_it_touches(void **state _unused_)
+{
+	assert_moved(&(struct move_plan){ .postcopy = true, .load_waits = true, .n_streams = 2 });
+}
+
 static void over_tls(void **state _unused_)
 {
 	assert_moved(&(struct move_plan){ .postcopy = true, .tls = true });
@@ -161,6 +166,40 @@ static void an_error_before_the_commit_leaves_it_here(void **state _unused_)
 
 		print_message("%s: %s\n", places[i][0] ? places[i][0] : places[i][1],
 			      rig->source.err.message);
+		move_rig_assert_one(rig, false);
+		move_rig_free(rig);
+	}
+}
+
+static void cancel_here(struct move_rig *rig)
+{
+	move_rig_cancel(&rig->source);
+}
+
+static void cancel_there(struct move_rig *rig)
+{
+	move_rig_cancel(&rig->destination);
+}
+
+/* Though the load stands in a page that nobody sends any more. What the destination says of it is held up as well. */
+static void a_cancel_ends_a_load_at_once(void **state _unused_)
+{
+	static const struct {
+		void (*hook)(struct move_rig *rig);
+		enum move_end here;
+	} cases[] = { { cancel_here, MOVE_END_CANCELLED }, { cancel_there, MOVE_END_FAILED } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct move_rig *rig = move_rig_run(&(struct move_plan){ .postcopy = true,
+									 .n_streams = 2,
+									 .load_waits = true,
+									 .fault = WIRE_HELD,
+									 .at = MOVE_FAULT,
+									 .hook = cases[i].hook });
+
+		assert_true(rig->faulted);
+		ended(rig, cases[i].here, MOVE_END_CANCELLED);
+		assert_true(rig->destination.numbers.total_ns < 4 * NSEC_PER_SEC);
 		move_rig_assert_one(rig, false);
 		move_rig_free(rig);
 	}
@@ -279,12 +318,14 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_runs_before_its_memory_is_there),
+		cmocka_unit_test(a_load_waits_for_what_it_touches),
 		cmocka_unit_test(over_tls),
 		cmocka_unit_test(over_tcp),
 		cmocka_unit_test(confined_movers_do_it),
 		cmocka_unit_test(before_the_commit_the_source_goes_on),
 		cmocka_unit_test(never_brings_the_guest_back),
 		cmocka_unit_test(an_error_before_the_commit_leaves_it_here),
+		cmocka_unit_test(a_cancel_ends_a_load_at_once),
 		cmocka_unit_test(a_connection_that_ends_loses_it),
 		cmocka_unit_test(a_link_that_ends_with_the_last_page_loses_what_is_missing),
 		cmocka_unit_test(whole_memory_outlives_the_link),

@@ -235,6 +235,18 @@ static int receive_stood(struct destination *destination)
 	return 0;
 }
 
+static int load(struct destination *destination)
+{
+	struct mover *mover = &destination->mover;
+	const uint64_t stopped_ns = destination->stood_ns + clock_now(mover->clock) -
+				    destination->stood_at;
+
+	if (destination->rest)
+		return destination_rest_load(destination, stopped_ns);
+	return mover->link->ops->load(mover->link, destination->state_len, stopped_ns, false,
+				      &mover->error);
+}
+
 static int do_state(struct destination *destination)
 {
 	struct mover *mover = &destination->mover;
@@ -247,13 +259,8 @@ static int do_state(struct destination *destination)
 		r = receive_stood(destination);
 	if (r == 0)
 		r = mover_pass(mover, FAILPOINT_DESTINATION_STATE);
-	if (r == 0 && destination->rest)
-		r = destination_rest_begin(destination);
 	if (r == 0)
-		r = mover->link->ops->load(mover->link, destination->state_len,
-					   destination->stood_ns + clock_now(mover->clock) -
-						   destination->stood_at,
-					   false, &mover->error);
+		r = load(destination);
 	if (r == 0)
 		r = mover_pass(mover, FAILPOINT_DESTINATION_LOADED);
 	/* Nobody asks it anything before the commit, and READY is a promise. */

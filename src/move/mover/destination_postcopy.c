@@ -141,7 +141,7 @@ static int listen_once(void *ctx, struct frame *ret_frame)
 	return 1;
 }
 
-int destination_rest_begin(struct destination *destination)
+static int begin_listening(struct destination *destination)
 {
 	struct mover *mover = &destination->mover;
 	struct destination_rest *rest = destination->rest;
@@ -247,6 +247,64 @@ static void hear_frame(struct destination *destination, const struct frame *fram
 static bool has_all(const struct destination *destination)
 {
 	return runs(destination) && !demand_left(destination->rest->demand);
+}
+
+/* ---- the load ---- */
+
+struct loading {
+	struct destination *destination;
+	uint64_t stopped_ns;
+	bool over; /* atomic; then the rest is to be read */
+	int result;
+	struct error error;
+};
+
+static void *load_main(void *arg)
+{
+	struct loading *loading = arg;
+	struct destination *destination = loading->destination;
+	struct move_link *link = destination->mover.link;
+
+	loading->result = link->ops->load(link, destination->state_len, loading->stopped_ns, false,
+					  &loading->error);
+	__atomic_store_n(&loading->over, true, __ATOMIC_RELEASE);
+	ear_rouse(&destination->rest->ear);
+	return NULL;
+}
+
+/* Whatever comes meanwhile is the end of it: the VM ends too then, whichever page it stands in. */
+static int listen_while(struct loading *loading)
+{
+	struct destination *destination = loading->destination;
+	struct mover *mover = &destination->mover;
+
+	while (!__atomic_load_n(&loading->over, __ATOMIC_ACQUIRE)) {
+		destination_rest_hear(destination);
+		if (!mover->n_events)
+			continue;
+		destination_rest_give_up(destination);
+		return -ECANCELED;
+	}
+	return 0;
+}
+
+int destination_rest_load(struct destination *destination, uint64_t stopped_ns)
+{
+	struct mover *mover = &destination->mover;
+	struct loading loading = { .destination = destination, .stopped_ns = stopped_ns };
+	pthread_t thread;
+	int r = begin_listening(destination);
+
+	if (r == 0)
+		r = thread_start("load", mover->entry, load_main, &loading, &thread);
+	if (r < 0)
+		return r;
+	r = listen_while(&loading);
+	pthread_join(thread, NULL);
+	if (r < 0 || loading.result == 0)
+		return r;
+	return error_set(&mover->error, loading.result, loading.error.status, "%s",
+			 loading.error.message);
 }
 
 bool destination_rest_is_there(struct destination *destination)

@@ -7,7 +7,8 @@
  *   MISSING... -> those pages become holes that are waited for (move/pages/demand.h) -> load -> READY -> commit -> run
  *   fault thread --FAULT--> source;  ear and page threads <--pages-- source, each placed whole
  *
- * From the load on an ear (move/mover/ear.h) receives stream 0. While nothing is heard of the source and somebody waits for a page, the VM's
+ * From the load on an ear (move/mover/ear.h) receives stream 0; the load has a thread of its own, as it may stand in a page that the
+ * source does not send any more. While nothing is heard of the source and somebody waits for a page, the VM's
  * vCPUs stand: the guest is told of it afterwards, as of any pause. When the connection ends before all has come, the VM is lost.
  */
 
@@ -15,8 +16,8 @@
 
 /* In PHASE_MEMORY: the first piece of the list has come, `frame`. Takes the rest of it and posts ON_POSTCOPY. */
 _must_check_ int destination_rest_take(struct destination *destination, const struct frame *frame);
-/* After STOOD, before the load. */
-_must_check_ int destination_rest_begin(struct destination *destination);
+/* After STOOD: begins to listen, and loads (move/link.h) a guest that has stood for `stopped_ns`. Ends when the source's word ends it. */
+_must_check_ int destination_rest_load(struct destination *destination, uint64_t stopped_ns);
 /* In place of the driver's listening, while the ear listens. */
 bool destination_rest_listens(const struct destination *destination);
 void destination_rest_hear(struct destination *destination);

@@ -84,8 +84,9 @@ int ear_hear(struct ear *ear, unsigned int timeout_ms, struct frame *ret_frame)
 	int r = 0;
 
 	pthread_mutex_lock(&ear->lock);
-	while (!ear->full && !ear->lost && r == 0)
+	while (!ear->full && !ear->lost && !ear->roused && r == 0)
 		r = pthread_cond_clockwait(&ear->changed, &ear->lock, CLOCK_MONOTONIC, &until);
+	ear->roused = false;
 	r = ear->full ? 1 : ear->lost;
 	*ret_frame = ear->frame;
 	pthread_mutex_unlock(&ear->lock);
@@ -96,6 +97,14 @@ void ear_go_on(struct ear *ear)
 {
 	pthread_mutex_lock(&ear->lock);
 	ear->full = false;
+	pthread_cond_broadcast(&ear->changed);
+	pthread_mutex_unlock(&ear->lock);
+}
+
+void ear_rouse(struct ear *ear)
+{
+	pthread_mutex_lock(&ear->lock);
+	ear->roused = true;
 	pthread_cond_broadcast(&ear->changed);
 	pthread_mutex_unlock(&ear->lock);
 }

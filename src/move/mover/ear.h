@@ -25,7 +25,7 @@ struct ear {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	/* Under the lock. */
-	bool stop, full;
+	bool stop, full, roused;
 	struct frame frame;
 	int lost;
 };
@@ -35,6 +35,9 @@ _must_check_ int ear_start(struct ear *ear, int (*next)(void *ctx, struct frame 
 			   void *ctx, const struct thread_entry *entry);
 /* Ends the thread, soon. One that never started is left alone. */
 void ear_stop(struct ear *ear);
-/* 1 with the frame that waits, its payload as next() left it until ear_go_on; 0 after `timeout_ms`; or why the stream is lost. */
+/* 1 with the frame that waits, its payload as next() left it until ear_go_on; 0 after `timeout_ms`, or once for each ear_rouse; or why
+ * the stream is lost. */
 _must_check_ int ear_hear(struct ear *ear, unsigned int timeout_ms, struct frame *ret_frame);
 void ear_go_on(struct ear *ear);
+/* Any thread: who hears, or hears next, looks around. */
+void ear_rouse(struct ear *ear);
