@@ -144,6 +144,12 @@ uint64_t channel_due(const struct channel *channel, uint64_t len)
 	       len * NSEC_PER_SEC / FLOOR_BYTES;
 }
 
+/* Also since a wait began: it goes on then. */
+static bool is_patient(const struct channel *channel)
+{
+	return channel_timeout(channel) == CHANNEL_PATIENT;
+}
+
 /* For one wait, when all must be over at `due_ns`; 0: it is. */
 static unsigned int patience(const struct channel *channel, uint64_t due_ns)
 {
@@ -156,12 +162,14 @@ static unsigned int patience(const struct channel *channel, uint64_t due_ns)
 
 int channel_wait_peer(struct channel *channel, short events)
 {
-	const unsigned int ms = patience(channel, channel->send_due_ns);
-	int r = ms ? channel_wait(channel, events, ms) : 0;
+	int r;
 
-	if (r == 0)
-		return -ETIMEDOUT;
-	return MIN(r, 0);
+	do {
+		const unsigned int ms = patience(channel, channel->send_due_ns);
+
+		r = ms ? channel_wait(channel, events, ms) : 0;
+	} while (r == 0 && is_patient(channel));
+	return r == 0 ? -ETIMEDOUT : MIN(r, 0);
 }
 
 #define EXPECTED_MAX KIB(128)
@@ -193,12 +201,14 @@ int channel_wait_bytes(struct channel *channel, short events, size_t len, unsign
 
 int channel_wait_message(struct channel *channel, short events, size_t len)
 {
-	const unsigned int ms = patience(channel, channel->receive_due_ns);
-	int r = ms ? channel_wait_bytes(channel, events, len, ms) : 0;
+	int r;
 
-	if (r == 0)
-		return -ETIMEDOUT;
-	return MIN(r, 0);
+	do {
+		const unsigned int ms = patience(channel, channel->receive_due_ns);
+
+		r = ms ? channel_wait_bytes(channel, events, len, ms) : 0;
+	} while (r == 0 && is_patient(channel));
+	return r == 0 ? -ETIMEDOUT : MIN(r, 0);
 }
 
 int channel_wait_freed(struct channel *channel)
@@ -215,7 +225,7 @@ int channel_wait_freed(struct channel *channel)
 	if (channel_cancelled(channel))
 		return -ECANCELED;
 	if (r <= 0)
-		return r == 0 ? (ms == CHANNEL_PATIENT ? 0 : -ETIMEDOUT)
+		return r == 0 ? (is_patient(channel) ? 0 : -ETIMEDOUT)
 			      : (errno == EINTR ? 0 : -errno);
 	if (fds[2].revents)
 		fd_clear_event(channel->zerocopy.freed);

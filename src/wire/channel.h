@@ -32,7 +32,7 @@ struct channel {
 _must_check_ int channel_open(struct channel *channel, int fd, unsigned int timeout_ms);
 void channel_close(struct channel *channel);
 void channel_cancel(struct channel *channel); /* any thread */
-/* Any thread; see stream_be_patient. A wait that goes on already keeps its deadline. */
+/* Any thread; see stream_be_patient. A wait that goes on already does so as well. */
 void channel_be_patient(struct channel *channel, unsigned int dead_ms);
 #define CHANNEL_PATIENT UINT32_MAX
 static inline unsigned int channel_timeout(const struct channel *channel)

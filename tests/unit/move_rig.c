@@ -119,7 +119,10 @@ static void *source_main(void *arg)
 	struct move_rig *rig = arg;
 	struct move_side *side = &rig->source;
 	const struct mover_settings settings = {
-		.job = &side->job, .link = side->link, .clock = &clock_host, .peer_ms = PEER_MS
+		.job = &side->job,
+		.link = side->link,
+		.clock = &clock_host,
+		.peer_ms = rig->plan->peer_ms ? rig->plan->peer_ms : PEER_MS,
 	};
 
 	confine(rig);
@@ -134,7 +137,10 @@ static void *destination_main(void *arg)
 	struct move_rig *rig = arg;
 	struct move_side *side = &rig->destination;
 	const struct mover_settings settings = {
-		.job = &side->job, .link = side->link, .clock = &clock_host, .peer_ms = PEER_MS
+		.job = &side->job,
+		.link = side->link,
+		.clock = &clock_host,
+		.peer_ms = rig->plan->peer_ms ? rig->plan->peer_ms : PEER_MS,
 	};
 
 	confine(rig);

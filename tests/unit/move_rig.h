@@ -16,13 +16,17 @@
 
 enum wire_fault {
 	WIRE_WHOLE,
-	WIRE_FLIP,   /* a bit of that frame's payload (its header, where there is none) */
-	WIRE_CUT,    /* before that frame */
-	WIRE_AFTER,  /* cut right behind it */
-	WIRE_LATE,   /* `hook` is called before it passes */
-	WIRE_SILENT, /* from that frame on nothing passes for a while, and then all does */
+	WIRE_FLIP,     /* a bit of that frame's payload (its header, where there is none) */
+	WIRE_CUT,      /* before that frame */
+	WIRE_AFTER,    /* cut right behind it */
+	WIRE_LATE,     /* `hook` is called before it passes */
+	WIRE_SILENT,   /* from that frame on nothing passes for a while, and then all does */
+	WIRE_TRICKLES, /* that frame comes byte by byte, WIRE_SIGN_MS between two */
+	WIRE_DRIBBLES, /* it never comes; in its place one of plan.dribble, about page 0, again and again */
 	WIRE_HELD, /* neither it nor what comes behind it on its way passes; then `hook` is called */
 };
+
+#define WIRE_SIGN_MS 200
 
 struct move_rig;
 
@@ -40,8 +44,10 @@ struct move_plan {
 	bool postcopy;
 	bool load_waits; /* the load touches a page that is missing */
 	bool late;	 /* `at` counts from the run on: the first of that kind after ANSWER_RAN */
-	unsigned int after;	/* so many frames of that kind pass before the one that is meant */
-	unsigned int silent_ms; /* WIRE_SILENT */
+	unsigned int after;	 /* so many frames of that kind pass before the one that is meant */
+	unsigned int silent_ms;	 /* WIRE_SILENT */
+	enum move_frame dribble; /* FAULT or ZEROES */
+	unsigned int peer_ms;	 /* both movers' patience; 0: some seconds */
 	const char *source_fails, *destination_fails; /* NAME:ACTION; NULL: none */
 	const char *source_deaf, *destination_deaf;   /* op whose answer is lost (near_link.h) */
 	enum wire_fault fault;

@@ -9,6 +9,7 @@
 
 #include "base/endian.h"
 #include "check.h"
+#include "move/pages/missing.h"
 #include "move_rig.h"
 
 /* All streams, both ways; what was passed on already arrives. Nothing passes any more: false. */
@@ -80,6 +81,33 @@ static void wait_silently(struct move_wire *wire)
 		usleep(10000);
 }
 
+static bool trickle(const struct move_wire_end *end, const uint8_t *bytes, size_t len)
+{
+	bool passes = true;
+
+	for (size_t i = 0; passes && i < len; i++) {
+		usleep(WIRE_SIGN_MS * 1000);
+		passes = write_whole(end->to, bytes + i, 1);
+	}
+	return passes;
+}
+
+/* As somebody would who knows the protocol. Nothing else passes any more. */
+static bool dribble(const struct move_wire_end *end, uint64_t serial)
+{
+	struct frame_writer writer = { .serial = serial };
+	uint8_t about[WANTED_BYTES];
+	int r = stream_plain(dup(end->to), WIRE_SIGN_MS, &writer.stream);
+
+	wanted_put(0, 1, about);
+	while (r == 0) {
+		usleep(WIRE_SIGN_MS * 1000);
+		r = frame_send(&writer, end->wire->rig->plan->dribble, about, sizeof(about));
+	}
+	stream_free(writer.stream);
+	return false;
+}
+
 /* False: nothing more passes. */
 static bool pass_frame(struct move_wire_end *end, uint8_t *payload)
 {
@@ -103,6 +131,10 @@ static bool pass_frame(struct move_wire_end *end, uint8_t *payload)
 				 clock_now(&clock_host) + rig->plan->silent_ms * NSEC_PER_MSEC,
 				 __ATOMIC_RELEASE);
 	wait_silently(end->wire);
+	if (due && rig->plan->fault == WIRE_TRICKLES)
+		return trickle(end, header, sizeof(header)) && trickle(end, payload, len);
+	if (due && rig->plan->fault == WIRE_DRIBBLES)
+		return dribble(end, le_load(header + 8, 8));
 	if (due && rig->plan->fault == WIRE_HELD)
 		return hold(end);
 	if (due && rig->plan->fault == WIRE_LATE)

@@ -311,6 +311,28 @@ static void slow_message_is_no_timeout(void **state _unused_)
 	free_pair(ends);
 }
 
+static void a_wait_that_goes_on_becomes_patient(void **state _unused_)
+{
+	const size_t len = KIB(100);
+	uint8_t *bytes = malloc(len);
+	struct receiver receiver;
+	struct stream *ends[2];
+	int fds[2];
+
+	fill_pattern(bytes, len, 5);
+	tcp_pair(fds);
+	assert_int_equal(stream_plain(fds[0], RIG_TIMEOUT, &ends[0]), 0);
+	assert_int_equal(stream_plain(fds[1], 1200, &ends[1]), 0);
+	receiver_start(&receiver, ends[1], len);
+	usleep(50000);
+	stream_be_patient(ends[1], RIG_TIMEOUT);
+	usleep(1500000);
+	assert_int_equal(send_bytes(ends[0], bytes, len, false), 0);
+	receiver_expect(&receiver, bytes);
+	free(bytes);
+	free_pair(ends);
+}
+
 static void short_message_after_a_long_one_is_seen(void **state _unused_)
 {
 	const size_t len = MIB(1);
@@ -473,6 +495,7 @@ int main(void)
 		cmocka_unit_test(waits_end_at_the_deadline),
 		cmocka_unit_test(flush_waits_no_longer_than_the_deadline),
 		cmocka_unit_test(slow_message_is_no_timeout),
+		cmocka_unit_test(a_wait_that_goes_on_becomes_patient),
 		cmocka_unit_test(short_message_after_a_long_one_is_seen),
 		cmocka_unit_test(cancel_wakes_a_receiver),
 		cmocka_unit_test(cancel_wakes_a_sender),

@@ -327,6 +327,7 @@ static void act_commit_vm(struct destination *destination)
 	bool ran;
 	int r = mover_pass(mover, FAILPOINT_DESTINATION_COMMIT);
 
+	destination_rest_commit(destination);
 	if (r == 0)
 		r = mover->link->ops->commit(mover->link, &ran, &mover->error);
 	if (r < 0) {

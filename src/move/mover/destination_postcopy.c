@@ -24,7 +24,7 @@ struct destination_rest {
 	struct ear ear;
 	struct pages_round round; /* the last, once it has come; the ear's until it is read */
 	struct error error;	  /* the ear's */
-	uint64_t received, heard_ns;
+	uint64_t received, heard_ns, began_ns;
 	bool stands; /* the vCPUs do, for want of the link */
 };
 
@@ -146,10 +146,10 @@ static int begin_listening(struct destination *destination)
 	struct mover *mover = &destination->mover;
 	struct destination_rest *rest = destination->rest;
 
-	mover_be_patient(mover);
+	/* Between two frames only: it is this mover's to judge how long that may be. */
 	pages_receive_be_patient(destination->receiver);
 	rest->received = mover_counts(mover).wire_received;
-	rest->heard_ns = clock_now(mover->clock);
+	rest->heard_ns = rest->began_ns = clock_now(mover->clock);
 	return ear_start(&rest->ear, listen_once, rest, mover->entry);
 }
 
@@ -189,8 +189,7 @@ static void watch_silence(struct destination *destination)
 	}
 	silent_ns = now_ns - rest->heard_ns;
 	if (!runs(destination)) {
-		if (silent_ns >= mover->peer_ms * NSEC_PER_MSEC)
-			mover_lose(mover, -ETIMEDOUT);
+		mover_judge_wait(mover, silent_ns, now_ns - rest->began_ns);
 	} else if (!rest->stands && silent_ns >= SILENT_NS && demand_waited(rest->demand)) {
 		stand(destination, true);
 	} else if (rest->stands && silent_ns < SILENT_NS) {
@@ -247,6 +246,12 @@ static void hear_frame(struct destination *destination, const struct frame *fram
 static bool has_all(const struct destination *destination)
 {
 	return runs(destination) && !demand_left(destination->rest->demand);
+}
+
+void destination_rest_commit(struct destination *destination)
+{
+	if (destination->rest)
+		mover_be_patient(&destination->mover);
 }
 
 /* ---- the load ---- */

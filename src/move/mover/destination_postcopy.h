@@ -18,6 +18,8 @@
 _must_check_ int destination_rest_take(struct destination *destination, const struct frame *frame);
 /* After STOOD: begins to listen, and loads (move/link.h) a guest that has stood for `stopped_ns`. Ends when the source's word ends it. */
 _must_check_ int destination_rest_load(struct destination *destination, uint64_t stopped_ns);
+/* COMMIT came: from here on it may run, and silence is waited for. */
+void destination_rest_commit(struct destination *destination);
 /* In place of the driver's listening, while the ear listens. */
 bool destination_rest_listens(const struct destination *destination);
 void destination_rest_hear(struct destination *destination);

@@ -295,6 +295,19 @@ void mover_be_patient(struct mover *mover)
 		stream_be_patient(mover->streams[i], MOVE_DEAD_MS);
 }
 
+/* The guest stands still meanwhile, so a peer that has always something to say is no better than one that says nothing. */
+void mover_judge_wait(struct mover *mover, uint64_t silent_ns, uint64_t waited_ns)
+{
+	const uint64_t peer_ns = mover->peer_ms * NSEC_PER_MSEC;
+
+	if (waited_ns >= MOVE_COMMIT_WAITS * peer_ns)
+		error_set(&mover->error, -ETIMEDOUT, EXIT_STATUS_FAILED,
+			  "%s: no commit came of it in %u s; see what holds that host up",
+			  mover->job->peer, MOVE_COMMIT_WAITS * mover->peer_ms / 1000);
+	if (silent_ns >= peer_ns || waited_ns >= MOVE_COMMIT_WAITS * peer_ns)
+		mover_lose(mover, -ETIMEDOUT);
+}
+
 int mover_send(struct mover *mover, enum move_frame kind, const void *payload, size_t len)
 {
 	int r;

@@ -22,6 +22,7 @@
 #define MOVE_STOP_MS 10000  /* the longest that disk requests may take to end */
 #define MOVE_END_MS 10000   /* the longest that a VM's process may take to end */
 #define MOVE_DEAD_MS 900000 /* post-copy: so long without any sign a connection has not ended */
+#define MOVE_COMMIT_WAITS 3 /* post-copy: the longest from STOOD to COMMIT, in longest silences */
 
 struct mover_settings {
 	struct move_job *job;		  /* borrowed; its streams are taken */
@@ -85,8 +86,10 @@ int mover_lose(struct mover *mover, int r);
 
 /* Of all streams together. Any thread. */
 struct stream_counts mover_counts(const struct mover *mover);
-/* Post-copy: silence is no end of a stream any more, only MOVE_DEAD_MS of it are. */
+/* Post-copy, once the VM may run there: silence is no end of a stream any more, only MOVE_DEAD_MS of it are. */
 void mover_be_patient(struct mover *mover);
+/* Post-copy, before that: nothing came for `silent_ns`, and no commit for `waited_ns`. Either can be too long. */
+void mover_judge_wait(struct mover *mover, uint64_t silent_ns, uint64_t waited_ns);
 
 /* One frame on stream 0. What cannot be sent is told by ON_LINK_LOST, once. */
 int mover_send(struct mover *mover, enum move_frame kind, const void *payload, size_t len);

@@ -109,9 +109,8 @@ int source_rest_listen_on(struct source *source)
 {
 	struct mover *mover = &source->mover;
 
-	mover_be_patient(mover);
 	source->rest->signs = signs_of(mover);
-	source->rest->heard_ns = clock_now(mover->clock);
+	source->rest->heard_ns = source->rest->began_ns = clock_now(mover->clock);
 	return ear_start(&source->rest->ear, listen_once, source, mover->entry);
 }
 
@@ -123,6 +122,7 @@ void source_rest_begin(struct source *source)
 
 	if (!source_rest_listens(source) || rest->sends)
 		return;
+	mover_be_patient(&source->mover);
 	rest->sends = true;
 	source->round++;
 	source->round_done = false;
@@ -187,8 +187,8 @@ static void watch_silence(struct source *source)
 		rest->heard_ns = now_ns;
 	}
 	rest->silent = rest->sends && now_ns - rest->heard_ns >= SILENT_NS;
-	if (!rest->sends && now_ns - rest->heard_ns >= mover->peer_ms * NSEC_PER_MSEC)
-		mover_lose(mover, -ETIMEDOUT);
+	if (!rest->sends)
+		mover_judge_wait(mover, now_ns - rest->heard_ns, now_ns - rest->began_ns);
 }
 
 static bool is_last_round_done(const struct source *source, const struct frame *frame)

@@ -21,6 +21,7 @@ struct source_rest {
 	uint64_t bytes;	   /* of the rest, when it began */
 	uint64_t signs;	   /* bytes of all streams, either way, when they were last looked at */
 	uint64_t heard_ns; /* when that last was more than before */
+	uint64_t began_ns; /* to listen */
 	bool silent;	   /* for so long that people are told */
 };
 
