@@ -17,6 +17,7 @@ static const char *const event_names[HANDOVER_EVENTS] = {
 	[ON_CANCEL] = "cancel",
 	[ON_LINK_LOST] = "link-lost",
 	[ON_VM_DIED] = "vm-died",
+	[ON_VM_ENDED] = "vm-ended",
 	[ON_TICK] = "tick",
 	[ON_POSTCOPY] = "postcopy",
 	[ON_MARKED] = "marked",
@@ -280,7 +281,7 @@ static uint32_t source_left(struct handover_source *source, const struct handove
 	case ON_VM_DIED: /* as it should; perhaps before its mark said where it lives */
 		source->vm_dead = true;
 		return DO_SETTLE_RAN;
-	case ON_VERIFIED: /* with all of its memory */
+	case ON_VERIFIED: /* with all of its memory, or without needing it */
 		source->postcopy = false;
 		return source_end(source, SOURCE_LEFT, WHY_NONE, 0);
 	case ON_NOT_VERIFIED:
@@ -541,6 +542,15 @@ static uint32_t destination_after_run(struct handover_destination *destination,
 	return destination->phase == PHASE_END ? DO_SEND_VERIFIED | DO_END : DO_PHASE;
 }
 
+/* Whatever of its memory has not come, nobody will ask for. */
+static uint32_t destination_ended(struct handover_destination *destination)
+{
+	destination->vm_ended = true;
+	destination->postcopy = false;
+	destination->phase = PHASE_END;
+	return DO_SEND_VERIFIED | DO_END;
+}
+
 static uint32_t destination_runs(struct handover_destination *destination,
 				 const struct handover_event *event)
 {
@@ -561,6 +571,8 @@ static uint32_t destination_runs(struct handover_destination *destination,
 		destination->why = WHY_VM_DIED;
 		destination->phase = PHASE_END;
 		return DO_END;
+	case ON_VM_ENDED:
+		return destination_ended(destination);
 	default:
 		return 0;
 	}

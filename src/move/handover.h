@@ -62,8 +62,9 @@ enum handover_event_kind {
 	ON_DONE,   /* the work of event.phase is done; of another phase than the current: ignored */
 	ON_FAILED, /* it failed */
 	ON_CANCEL, /* somebody here wants the move ended */
-	ON_LINK_LOST,	 /* to the other mover */
-	ON_VM_DIED,	 /* the VM's process has ended: seen by its end, not by a silent socket */
+	ON_LINK_LOST, /* to the other mover */
+	ON_VM_DIED,   /* the VM's process has ended: seen by its end, not by a silent socket */
+	ON_VM_ENDED, /* destination: likewise, by its guest's will or somebody's there, who miss nothing */
 	ON_TICK,	 /* some time went by: what waits asks again */
 	ON_POSTCOPY,	 /* in PHASE_MEMORY, before it is done: the rest follows in PHASE_RUN */
 	ON_MARKED,	 /* source: `given` is durable */

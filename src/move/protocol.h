@@ -23,7 +23,7 @@
  *            <--------- ANSWER_RAN | ANSWER_NEVER
  *     (post-copy: { PAGES, SUMMED, ZEROES, PACKED }* on all streams, each page once; then ROUND; from STOOD on
  *            <------------------------ FAULT, answered on stream 0; at last ROUND_DONE)
- *            <------------------------ VERIFIED (after RAN; nothing hangs on it)
+ *            <------------------------ VERIFIED (after RAN; nothing hangs on it) | ENDED
  *     either side, any time before COMMIT: REFUSED(reason), CANCEL
  *
  * Numbers little-endian. Kinds and layouts are never reused.
@@ -45,8 +45,9 @@
 #define MOVE_STATE_VERSIONS 32
 /* The VM's process on this side can run while some of its memory is not there; the source's: it can serve that. */
 #define MOVE_FEATURE_POSTCOPY (1ULL << 33)
-#define MOVE_FEATURE_CLOCK                                                                         \
-	(1ULL << 34) /* ROUND_DONE and STOOD are of 12 and 16 bytes, not 4 and 8 */
+#define MOVE_FEATURE_ENDED (1ULL << 34) /* takes ENDED */
+/* ROUND_DONE and STOOD are of 12 and 16 bytes, not 4 and 8. */
+#define MOVE_FEATURE_CLOCK (1ULL << 35)
 
 enum move_frame {
 	MOVE_HELLO = 1,
@@ -77,5 +78,6 @@ enum move_frame {
 	MOVE_DISK_PASSED, /* destination: u32 number, u64 chunks still to be read back; 0: all are right */
 	MOVE_SUMMED,  /* PAGES with a sum of each before them (move/pages/sum.h): without TLS */
 	MOVE_MISSING, /* a piece of the list of pages that are missing there (move/pages/missing.h); an empty one ends it */
+	MOVE_ENDED, /* destination: text, why the VM needs no more of its memory: it ran, and ended as it should (post-copy) */
 	MOVE_FRAMES,
 };

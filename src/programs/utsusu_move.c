@@ -245,20 +245,29 @@ static int refuse(const json_t *problems)
 	return tell(&err);
 }
 
+static void print_where(const struct command_options *options, const char *ended)
+{
+	if (ended[0])
+		printf("%s ran on %s and has ended there, %s", options->name, options->host, ended);
+	else
+		printf("%s runs on %s", options->name, options->host);
+}
+
 static void print_cost(const struct command_options *options, const json_t *end)
 {
 	uint64_t total = number_of(end, "total_ms"), bytes = number_of(end, "wire_bytes");
 	char size[32], time[32];
 
+	print_where(options, json_text(end, "ended", ""));
 	if (!total) { /* its mover died, and could not tell */
-		printf("%s runs on %s\n", options->name, options->host);
+		putchar('\n');
 		return;
 	}
 	format_bytes(bytes ? bytes : number_of(end, "bytes"), size, sizeof(size));
 	format_time(total, time, sizeof(time));
-	printf("%s runs on %s: %s in all, %" PRIu64 " ms standing still, %s sent, %" PRIu64
-	       " Mb/s, %" PRIu64 " rounds\n",
-	       options->name, options->host, time, number_of(end, "down_ms"), size,
+	printf(": %s in all, %" PRIu64 " ms standing still, %s sent, %" PRIu64 " Mb/s, %" PRIu64
+	       " rounds\n",
+	       time, number_of(end, "down_ms"), size,
 	       number_of(end, "wire_bytes") * 8 / total / 1000, number_of(end, "rounds"));
 }
 

@@ -276,11 +276,11 @@ struct event_name {
 	enum api_event event;
 };
 
-static void vm_ending(void *ctx)
+static void vm_ending(void *ctx, enum vm_end how, const char *why)
 {
 	struct vm_process *process = ctx;
 
-	move_guest_hurry(process->move);
+	move_guest_hurry(process->move, how == VM_END_FAILED ? NULL : why);
 }
 
 static void vm_changed(void *ctx, const char *what)

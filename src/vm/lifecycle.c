@@ -199,7 +199,7 @@ void vm_end(struct vm *vm, enum vm_end how, const char *why)
 		return;
 	loop_timer_cancel(&vm->reset_poll);
 	if (vm->events.ending)
-		vm->events.ending(vm->events.ctx);
+		vm->events.ending(vm->events.ctx, how, why);
 	lifecycle_stop_threads(vm);
 	vm->status = VM_ENDED;
 	console_flush(vm->serial_console);

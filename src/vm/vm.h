@@ -62,7 +62,7 @@ struct vm_stepper {
 /* What the VM tells its owner. Control thread. */
 struct vm_events {
 	/* Before its threads are waited for; may be NULL. */
-	void (*ending)(void *ctx);
+	void (*ending)(void *ctx, enum vm_end how, const char *why);
 	void (*ended)(void *ctx, enum vm_end how, const char *why);
 	/* "running", "paused", "resumed", "reset": for the event stream. */
 	void (*changed)(void *ctx, const char *what);

@@ -141,6 +141,8 @@ void actor_steps(const struct maker *maker, unsigned int move, unsigned int role
 	}
 	if (vm_has_gone(maker->from, move, is_destination(role)))
 		event(maker, move, role, ON_VM_DIED, move);
+	if (role == DESTINATION_MOVER && vm_has_gone(maker->from, move, true))
+		event(maker, move, role, ON_VM_ENDED, move);
 	event(maker, move, role, ON_TICK, move);
 }
 

@@ -47,6 +47,8 @@ static void work(struct move_rig *rig, uint64_t kind)
 {
 	if (rig->plan->guest_works && kind == MOVE_ROUND && rig->works++ < WORKS)
 		near_vm_do(&rig->from, work_in_pages, rig);
+	if (rig->plan->powers_off && kind == MOVE_ANSWER_RAN)
+		near_vm_power_off(&rig->to);
 }
 
 /* ---- people who look at a side ---- */
@@ -68,6 +70,7 @@ static void see_line(struct watcher *watcher, const char *text)
 {
 	json_auto_t *line = json_loads(text, 0, NULL);
 	const char *phase = json_string_value(json_object_get(line, "phase"));
+	const char *ended = json_string_value(json_object_get(line, "ended"));
 	const char *place = json_string_value(json_object_get(line, "failpoint"));
 
 	assert(line); /* each is one whole object */
@@ -81,6 +84,8 @@ static void see_line(struct watcher *watcher, const char *text)
 	for (int i = 0; place && i < FAILPOINTS_N; i++)
 		if (strcmp(place, failpoint_text((enum failpoint_name)i)) == 0)
 			watcher->side->failpoints |= 1ULL << i;
+	snprintf(watcher->side->has_ended, sizeof(watcher->side->has_ended), "%s",
+		 ended ? ended : "");
 	watcher->side->in_two_places |= json_is_true(json_object_get(line, "postcopy"));
 	watcher->side->warned |= json_object_get(line, "warning") != NULL;
 }

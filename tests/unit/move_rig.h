@@ -42,6 +42,7 @@ struct move_plan {
 	enum move_compress compress;
 	/* The guest writes more than the wire takes, and may run before it has all; there it compares what it reads. */
 	bool postcopy;
+	bool powers_off; /* the guest does, there, at once. Plain streams only */
 	bool load_waits; /* the load touches a page that is missing */
 	bool late;	 /* `at` counts from the run on: the first of that kind after ANSWER_RAN */
 	unsigned int after;	 /* so many frames of that kind pass before the one that is meant */
@@ -82,7 +83,8 @@ struct move_side {
 	uint32_t phases;     /* told: bits */
 	uint64_t failpoints; /* likewise */
 	bool warned;
-	bool in_two_places; /* it was told that memory is */
+	char has_ended[160]; /* why the VM has, as it was told; "": it was not */
+	bool in_two_places;  /* it was told that memory is */
 };
 
 struct move_rig {

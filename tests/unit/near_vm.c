@@ -225,7 +225,7 @@ static void on_lost(void *ctx, bool ran _unused_, const char *why)
 	struct near_vm *near = ctx;
 
 	pthread_mutex_lock(&near->lock);
-	near->is_lost = true;
+	near->is_lost = !near->ended; /* its thread would have ended with it */
 	snprintf(near->lost, sizeof(near->lost), "%s", why);
 	pthread_cond_broadcast(&near->changed);
 	pthread_mutex_unlock(&near->lock);
@@ -234,6 +234,14 @@ static void on_lost(void *ctx, bool ran _unused_, const char *why)
 
 static void on_ended(void *ctx _unused_, enum vm_end how _unused_, const char *why _unused_)
 {
+}
+
+static void on_ending(void *ctx, enum vm_end how, const char *why)
+{
+	struct near_vm *near = ctx;
+
+	if (how == VM_END_POWER_OFF)
+		move_guest_hurry(near->move, why);
 }
 
 static void *control_main(void *arg)
@@ -249,7 +257,10 @@ static void *control_main(void *arg)
 	near->leaves = true;
 	pthread_cond_broadcast(&near->changed);
 	pthread_mutex_unlock(&near->lock);
-	vm_end(near->vm, VM_END_FORCED, "test");
+	if (__atomic_load_n(&near->powers_off, __ATOMIC_ACQUIRE))
+		vm_end(near->vm, VM_END_POWER_OFF, "the guest switched itself off");
+	else
+		vm_end(near->vm, VM_END_FORCED, "test");
 	pthread_mutex_lock(&near->lock);
 	near->ended = true;
 	pthread_cond_broadcast(&near->changed);
@@ -291,7 +302,7 @@ static void add_disk(struct near_vm *near, bool arriving, const char *path)
 
 static void make_vm(struct near_vm *near, bool arriving)
 {
-	const struct vm_events events = { .ended = on_ended };
+	const struct vm_events events = { .ending = on_ending, .ended = on_ended, .ctx = near };
 	const struct move_guest_events moves = {
 		.stopped = on_stopped,
 		.arrived = on_arrived,
@@ -379,9 +390,20 @@ void near_vm_start_heir(struct near_vm *near, struct near_vm *from)
 	start(near);
 }
 
-void near_vm_kill(struct near_vm *near)
+void near_vm_kill_soon(struct near_vm *near)
 {
 	loop_stop(near->loop);
+}
+
+void near_vm_power_off(struct near_vm *near)
+{
+	__atomic_store_n(&near->powers_off, true, __ATOMIC_RELEASE);
+	near_vm_kill_soon(near);
+}
+
+void near_vm_kill(struct near_vm *near)
+{
+	near_vm_kill_soon(near);
 	pthread_mutex_lock(&near->lock);
 	while (!near->ended)
 		pthread_cond_wait(&near->changed, &near->lock);

@@ -51,7 +51,8 @@ struct near_vm {
 	/* Versions of the state that its program knows; set before there is a link. 0: those of vm/save.h */
 	uint16_t state_min, state_max;
 	bool load_waits; /* set before there is a link: a load that counts reads where its guest wrote last */
-	bool is_lost; /* its memory: it would have ended at once */
+	bool powers_off; /* atomic: its end is the guest's will */
+	bool is_lost;	 /* its memory: it would have ended at once */
 	char lost[256];
 	bool stop_told;
 	uint64_t stopped_ns;
@@ -74,6 +75,9 @@ void near_vm_start_with_disk(struct near_vm *near, bool arriving, bool guest_wri
 void near_vm_start_heir(struct near_vm *near, struct near_vm *from);
 /* What kill -9 does. */
 void near_vm_kill(struct near_vm *near);
+/* Its guest switches it off, or kill -9 ends it: soon. Any thread. */
+void near_vm_power_off(struct near_vm *near);
+void near_vm_kill_soon(struct near_vm *near);
 /* Kills what still lives, and frees all. */
 void near_vm_free(struct near_vm *near);
 /* Does something on its control thread; false: it has ended. */

@@ -316,6 +316,19 @@ static void memory_in_two_places_is_lost_with_either(void **unused)
 	}
 }
 
+static void a_vm_that_ends_as_it_should_is_not_lost(void **unused)
+{
+	struct handover_destination destination = destination_pulling(PHASE_RUN),
+				    dies = destination_pulling(PHASE_RUN);
+
+	(void)unused;
+	assert_int_equal(destination_on(&destination, ON_VM_ENDED), DO_SEND_VERIFIED | DO_END);
+	assert_int_equal(destination.at, DESTINATION_RUNS);
+	assert_false(handover_destination_lost(&destination));
+	assert_int_equal(destination_on(&dies, ON_VM_DIED), DO_END);
+	assert_true(handover_destination_lost(&dies));
+}
+
 static void a_link_lost_before_ran_is_known_is_not_forgotten(void **unused)
 {
 	struct handover_destination destination = destination_pulling(PHASE_COMMIT);
@@ -555,6 +568,7 @@ int main(void)
 		cmocka_unit_test(post_copy_is_decided_with_memory_only),
 		cmocka_unit_test(the_rest_of_memory_comes_after_the_run),
 		cmocka_unit_test(memory_in_two_places_is_lost_with_either),
+		cmocka_unit_test(a_vm_that_ends_as_it_should_is_not_lost),
 		cmocka_unit_test(a_link_lost_before_ran_is_known_is_not_forgotten),
 		cmocka_unit_test(whole_memory_needs_no_source_any_more),
 		cmocka_unit_test(the_destination_goes_through_its_phases),

@@ -285,6 +285,81 @@ static void a_connection_that_ends_loses_it(void **state _unused_)
 	}
 }
 
+static void power_off(struct move_rig *rig)
+{
+	near_vm_power_off(&rig->to);
+}
+
+static void kill_soon(struct move_rig *rig)
+{
+	near_vm_kill_soon(&rig->to);
+}
+
+/* It is no loss: who wanted its end needs no more of its memory. */
+static void a_guest_may_switch_itself_off_meanwhile(void **state _unused_)
+{
+	static const struct move_plan plans[] = { { .n_streams = 1 },
+						  { .n_streams = 2 },
+						  { .n_streams = 2, .after = 9 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(plans); i++) {
+		struct move_plan plan = plans[i];
+		struct move_rig *rig;
+
+		plan.postcopy = plan.late = true;
+		plan.fault = WIRE_LATE;
+		plan.at = MOVE_SUMMED;
+		plan.hook = power_off;
+		rig = move_rig_run(&plan);
+		assert_true(rig->faulted);
+		ended(rig, MOVE_END_RAN, MOVE_END_RAN);
+		assert_string_equal(rig->source.has_ended, "the guest switched itself off");
+		assert_string_equal(rig->destination.has_ended, rig->source.has_ended);
+		assert_false(rig->to.is_lost || rig->settled);
+		assert_false(near_vm_runs(&rig->from, false) || near_vm_runs(&rig->to, false));
+		assert_int_equal(mark_take(rig->taken_mark, MARK_NEVER), MARK_RAN);
+		move_rig_free(rig);
+	}
+}
+
+/* The source is told less then, and it ended there all the same. */
+static void an_end_that_is_not_heard_of_is_one(void **state _unused_)
+{
+	static const enum wire_fault faults[] = { WIRE_CUT, WIRE_FLIP };
+
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		struct move_rig *rig = move_rig_run(&(struct move_plan){ .postcopy = true,
+									 .n_streams = 2,
+									 .powers_off = true,
+									 .fault = faults[i],
+									 .at = MOVE_ENDED });
+
+		assert_true(rig->faulted);
+		ended(rig, MOVE_END_FAILED, MOVE_END_RAN);
+		assert_string_equal(rig->source.has_ended, "");
+		assert_false(near_vm_runs(&rig->from, false) || near_vm_runs(&rig->to, false));
+		assert_int_equal(mark_take(rig->taken_mark, MARK_NEVER), MARK_RAN);
+		move_rig_free(rig);
+	}
+}
+
+static void a_vm_that_dies_meanwhile_is_lost(void **state _unused_)
+{
+	struct move_rig *rig = move_rig_run(&(struct move_plan){ .postcopy = true,
+								 .n_streams = 2,
+								 .fault = WIRE_LATE,
+								 .at = MOVE_SUMMED,
+								 .late = true,
+								 .hook = kill_soon });
+
+	assert_true(rig->faulted);
+	ended(rig, MOVE_END_FAILED, MOVE_END_FAILED);
+	assert_non_null(strstr(rig->destination.err.message, "its process has ended"));
+	assert_string_equal(rig->source.has_ended, "");
+	assert_int_equal(mark_take(rig->taken_mark, MARK_NEVER), MARK_RAN);
+	move_rig_free(rig);
+}
+
 /* Of two streams one may have all of its pages in, the other not: the destination knows. */
 static void a_link_that_ends_with_the_last_page_loses_what_is_missing(void **state _unused_)
 {
@@ -371,6 +446,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nobody_is_waited_for_without_an_end),
 		cmocka_unit_test(a_cancel_ends_a_load_at_once),
 		cmocka_unit_test(a_connection_that_ends_loses_it),
+		cmocka_unit_test(a_guest_may_switch_itself_off_meanwhile),
+		cmocka_unit_test(an_end_that_is_not_heard_of_is_one),
+		cmocka_unit_test(a_vm_that_dies_meanwhile_is_lost),
 		cmocka_unit_test(a_link_that_ends_with_the_last_page_loses_what_is_missing),
 		cmocka_unit_test(whole_memory_outlives_the_link),
 		cmocka_unit_test(a_silent_wire_is_waited_for),

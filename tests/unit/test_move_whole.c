@@ -227,10 +227,10 @@ static void a_flipped_bit_leaves_one(void **state _unused_)
 		FLIP(MOVE_ANSWER_NEVER, STAYS, DOUBT,
 		     .destination_fails = "destination.commit:error"),
 	};
-	/* PAGES: with TLS, and to an older version. FAULT: test_move_rest.c. The others: test_move_disks.c. */
+	/* PAGES: with TLS, and to an older version. FAULT, ENDED: test_move_rest.c. The others: test_move_disks.c. */
 	uint64_t flipped = 1 | 1U << MOVE_PAGES | 1U << MOVE_FAULT | 1U << MOVE_DISK |
 			   1U << MOVE_DISK_HOLE | 1U << MOVE_DISK_HASH | 1U << MOVE_DISK_PASS |
-			   1U << MOVE_DISK_PASSED;
+			   1U << MOVE_DISK_PASSED | 1U << MOVE_ENDED;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cells); i++)
 		flipped |= 1ULL << cells[i].plan.at;

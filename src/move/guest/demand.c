@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -18,7 +17,6 @@
 
 #define END_NS                                                                                     \
 	(5 * NSEC_PER_SEC) /* how long threads that stand in a page may hold the VM's end up */
-#define REASON_MAX 160
 #define WHY_MAX 320
 
 /* ---- no more pages are awaited; under the lock ---- */
@@ -75,17 +73,6 @@ uint64_t move_guest_lacks(struct move_guest *guest)
 
 /* ---- the thread ---- */
 
-/* A mover that gives up says why; what it says is shown as text of ours. */
-static void read_reason(int life, char ret_reason[REASON_MAX])
-{
-	ssize_t n = recv(life, ret_reason, REASON_MAX - 1, MSG_DONTWAIT);
-
-	ret_reason[MAX(n, 0)] = '\0';
-	for (char *at = ret_reason; *at; at++)
-		if (*at < ' ' || *at > '~')
-			*at = '?';
-}
-
 static void describe_loss(struct move_guest *guest, const char *reason, char *text, size_t size)
 {
 	if (!guest->guard.ran)
@@ -103,14 +90,14 @@ static void describe_loss(struct move_guest *guest, const char *reason, char *te
 static bool judge_end(struct move_guest *guest, char *why, size_t size)
 {
 	struct move_guard *guard = &guest->guard;
-	char reason[REASON_MAX];
-	bool lost;
+	char reason[MOVE_LAST_WORD];
+	bool lost, told;
 
 	pthread_mutex_lock(&guard->lock);
 	lost = guard->life >= 0 && (!guard->ran || move_shared_left(&guest->shared));
 	if (lost) {
-		read_reason(guard->life, reason);
-		describe_loss(guest, reason[0] ? reason : "utsusu-move was ended", why, size);
+		told = move_life_hear(guard->life, reason);
+		describe_loss(guest, told ? reason : "utsusu-move was ended", why, size);
 		fd_close(TAKE_FD(guard->life));
 		guard->lost = true;
 	} else if (guard->life >= 0) {
@@ -226,13 +213,15 @@ int move_guest_guard(struct move_guest *guest, int uffd, const struct thread_ent
 	return r;
 }
 
-void move_guest_hurry(struct move_guest *guest)
+void move_guest_hurry(struct move_guest *guest, const char *will)
 {
 	struct move_guard *guard = &guest->guard;
 
 	pthread_mutex_lock(&guard->lock);
 	if (awaits(guard) && !guard->due_ns)
 		guard->due_ns = clock_now(&clock_host) + END_NS;
+	if (guard->life >= 0 && guard->ran && will)
+		move_life_say(guard->life, will);
 	pthread_mutex_unlock(&guard->lock);
 	if (guard->started)
 		fd_signal_event(guard->wake);

@@ -186,7 +186,8 @@ _must_check_ int move_guest_guard(struct move_guest *guest, int uffd,
 /* Destination, after arrive and before a load that counts: registers RAM's mappings, so that who touches what is missing waits, and sends
  * the userfaultfd and the addresses of RAM's banks (struct
  * move_demand_message) over the socket `life` (taken, also on failure). When its other end goes while pages are still to come
- * (move_shared_left), or says why it gives up, events.lost is called. -EOPNOTSUPP: there is no userfaultfd, or not for such memory. */
+ * (move_shared_left), or says why it gives up, events.lost is called. A VM that ends then, as it should, says so there
+ * (move_guest_hurry). -EOPNOTSUPP: there is no userfaultfd, or not for such memory. */
 _must_check_ int move_guest_demand(struct move_guest *guest, const void *owner, int life,
 				   struct error *err);
 /* Whether there is one. */
@@ -195,8 +196,14 @@ bool move_guest_can_demand(const struct move_guest *guest);
 _must_check_ int move_guest_filled(struct move_guest *guest, const void *owner, struct error *err);
 /* Bytes that are still to come; 0: none, also when nobody loads on demand. */
 uint64_t move_guest_lacks(struct move_guest *guest);
-/* The VM is being ended: when a thread still waits for a page some seconds later, events.lost is called. */
-void move_guest_hurry(struct move_guest *guest);
+/* The VM is being ended: when a thread still waits for a page some seconds later, events.lost is called. `will`: why, when that is its
+ * guest's will or somebody's here, which the mover is told; NULL: it failed. */
+void move_guest_hurry(struct move_guest *guest, const char *will);
+/* The two ends of `life` say why they go, in a line for people: before the commit or after it, and never wait for that. What is heard
+ * is printable; false: nothing was said. */
+#define MOVE_LAST_WORD 160
+void move_life_say(int life, const char *word);
+_must_check_ bool move_life_hear(int life, char ret_word[MOVE_LAST_WORD]);
 
 struct move_demand_message {
 	uint64_t addresses[MEMORY_BANKS_MAX];

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,4 +106,20 @@ void move_shared_release(struct move_shared *shared)
 		munmap(shared->bitmap, shared->state_at);
 	fd_close(shared->fd);
 	*shared = (struct move_shared){ .fd = -1 };
+}
+
+void move_life_say(int life, const char *word)
+{
+	(void)!send(life, word, strnlen(word, MOVE_LAST_WORD - 1), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+bool move_life_hear(int life, char ret_word[MOVE_LAST_WORD])
+{
+	ssize_t n = recv(life, ret_word, MOVE_LAST_WORD - 1, MSG_DONTWAIT);
+
+	ret_word[MAX(n, 0)] = '\0';
+	for (char *at = ret_word; *at; at++)
+		if (*at < ' ' || *at > '~')
+			*at = '?';
+	return n > 0;
 }

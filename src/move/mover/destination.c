@@ -422,7 +422,8 @@ static void act_send_verified(struct destination *destination)
 	struct mover *mover = &destination->mover;
 	const char *wrong = destination->handover.why == WHY_NONE ? "" : mover->error.message;
 
-	mover_send(mover, MOVE_VERIFIED, wrong, strlen(wrong));
+	if (!destination_rest_part(destination))
+		mover_send(mover, MOVE_VERIFIED, wrong, strlen(wrong));
 }
 
 static void act_tell_late(struct destination *destination)

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/endian.h"
@@ -25,7 +24,8 @@ struct destination_rest {
 	struct pages_round round; /* the last, once it has come; the ear's until it is read */
 	struct error error;	  /* the ear's */
 	uint64_t received, heard_ns, began_ns;
-	bool stands; /* the vCPUs do, for want of the link */
+	bool stands;		       /* the vCPUs do, for want of the link */
+	char farewell[MOVE_LAST_WORD]; /* the VM's, when it ends as it should; "": it does not */
 };
 
 /* ---- what is missing ---- */
@@ -197,6 +197,58 @@ static void watch_silence(struct destination *destination)
 	}
 }
 
+/* Its pages still come meanwhile, on other threads: its own may stand in them. One that hangs then our going ends. */
+static void see_off(struct destination *destination)
+{
+	struct mover *mover = &destination->mover;
+
+	(void)mover->link->ops->end(mover->link, MOVE_END_MS);
+	progress_ended(&mover->progress, destination->rest->farewell);
+	mover_post(mover, ON_VM_ENDED, destination->handover.phase);
+}
+
+/* What it said was said before its end. */
+static bool is_over(struct destination *destination)
+{
+	struct mover *mover = &destination->mover;
+	struct destination_rest *rest = destination->rest;
+	const bool ended = mover->link->ops->ended(mover->link);
+
+	if (runs(destination) && move_life_hear(rest->vm.life, rest->farewell)) {
+		see_off(destination);
+		return true;
+	}
+	if (!ended)
+		return false;
+	error_set(&mover->error, -ECONNRESET, EXIT_STATUS_FAILED,
+		  "its process has ended; see this host's journal");
+	mover_post(mover, ON_VM_DIED, destination->handover.phase);
+	return true;
+}
+
+/* Pages that nobody takes any more would take it away with the connection. */
+bool destination_rest_part(struct destination *destination)
+{
+	struct mover *mover = &destination->mover;
+	struct destination_rest *rest = destination->rest;
+	const uint64_t until_ns = clock_now(mover->clock) + mover->peer_ms * NSEC_PER_MSEC;
+	struct frame frame;
+	int r;
+
+	if (!rest || !rest->farewell[0])
+		return false;
+	if (mover->features & MOVE_FEATURE_ENDED)
+		r = mover_send(mover, MOVE_ENDED, rest->farewell, strlen(rest->farewell));
+	else
+		r = mover_send(mover, MOVE_VERIFIED, NULL, 0);
+	while (r >= 0 && clock_now(mover->clock) < until_ns) {
+		r = ear_hear(&rest->ear, LOOK_MS, &frame);
+		if (r > 0)
+			ear_go_on(&rest->ear);
+	}
+	return true;
+}
+
 static void fail(struct destination *destination)
 {
 	mover_post(&destination->mover, ON_FAILED, destination->handover.phase);
@@ -331,6 +383,8 @@ static void lose(struct destination *destination, int r)
 		all_there(destination);
 		return;
 	}
+	if (is_over(destination))
+		return;
 	if (rest->error.code)
 		error_set(&mover->error, r, rest->error.status, "%s", rest->error.message);
 	mover_lose(mover, r);
@@ -347,12 +401,8 @@ void destination_rest_hear(struct destination *destination)
 		lose(destination, r);
 	if (r > 0)
 		hear_frame(destination, &frame);
-	if (r != 0)
+	if (r != 0 || is_over(destination))
 		return;
-	if (mover->link->ops->ended(mover->link)) {
-		mover_post(mover, ON_VM_DIED, destination->handover.phase);
-		return;
-	}
 	if (demand_check(rest->demand, &mover->error) < 0) {
 		fail(destination);
 		return;
@@ -367,13 +417,11 @@ void destination_rest_hear(struct destination *destination)
 void destination_rest_give_up(struct destination *destination)
 {
 	const struct mover *mover = &destination->mover;
-	const char *why = mover->error.message;
 
 	if (!destination->rest)
 		return;
 	if (handover_destination_lost(&destination->handover))
-		(void)!send(destination->rest->vm.life, why, strlen(why),
-			    MSG_DONTWAIT | MSG_NOSIGNAL);
+		move_life_say(destination->rest->vm.life, mover->error.message);
 	/* Its threads may stand in pages that do not come. */
 	fd_close(TAKE_FD(destination->rest->vm.life));
 }

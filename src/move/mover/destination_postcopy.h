@@ -25,6 +25,8 @@ bool destination_rest_listens(const struct destination *destination);
 void destination_rest_hear(struct destination *destination);
 /* A lost connection is nothing to who has all: true when the rest is done by that. */
 bool destination_rest_is_there(struct destination *destination);
+/* Says in place of VERIFIED that the VM has ended as it should, if it has: true. Waits until the source has heard it. */
+bool destination_rest_part(struct destination *destination);
 /* The VM's process ends itself, and says why, when what is missing will not come. */
 void destination_rest_give_up(struct destination *destination);
 void destination_rest_release(struct destination *destination);

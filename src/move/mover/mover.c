@@ -177,8 +177,8 @@ static struct hello hello_of(const struct mover *mover, uint32_t i)
 		.role = mover->job->role == MOVE_SOURCE ? HELLO_GIVES : HELLO_TAKES,
 		.stream = (uint8_t)i,
 		.n_streams = (uint8_t)mover->job->n_streams,
-		.features = states_of(&mover->facts) | MOVE_FEATURE_SUMS | MOVE_FEATURE_CLOCK |
-			    (mover->can_postcopy ? MOVE_FEATURE_POSTCOPY : 0),
+		.features = states_of(&mover->facts) | MOVE_FEATURE_SUMS | MOVE_FEATURE_ENDED |
+			    MOVE_FEATURE_CLOCK | (mover->can_postcopy ? MOVE_FEATURE_POSTCOPY : 0),
 	};
 
 	memcpy(hello.token, mover->job->token, sizeof(hello.token));
@@ -452,6 +452,17 @@ static void hear_verified(struct mover *mover, const struct buffer *text)
 	mover_post(mover, ON_NOT_VERIFIED, PHASE_VERIFY);
 }
 
+/* It ran there, and somebody there wanted its end: as good as verified. */
+static void hear_ended(struct mover *mover, const struct buffer *text)
+{
+	struct error words = { 0 };
+
+	error_set(&words, -ESRCH, EXIT_STATUS_FAILED, "%.*s",
+		  (int)MIN(text->len, (size_t)MOVE_LAST_WORD), (const char *)text->data);
+	progress_ended(&mover->progress, words.message);
+	mover_post(mover, ON_VERIFIED, PHASE_VERIFY);
+}
+
 static const struct message {
 	enum move_frame kind;
 	enum handover_event_kind event;
@@ -485,8 +496,9 @@ static void hear_message(struct mover *mover, const struct message *message)
 
 int mover_hear(struct mover *mover, const struct frame *frame)
 {
-	if (frame->kind == MOVE_VERIFIED) {
-		hear_verified(mover, &mover->readers[0].payload);
+	if (frame->kind == MOVE_VERIFIED || frame->kind == MOVE_ENDED) {
+		(frame->kind == MOVE_ENDED ? hear_ended
+					   : hear_verified)(mover, &mover->readers[0].payload);
 		return 1;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {

@@ -119,6 +119,11 @@ void progress_warning(struct progress *progress, const char *message)
 	tell_text(progress, "warning", message);
 }
 
+void progress_ended(struct progress *progress, const char *why)
+{
+	snprintf(progress->ended, sizeof(progress->ended), "%s", why);
+}
+
 void progress_failpoint(void *ctx, const char *name)
 {
 	tell_text(ctx, "failpoint", name);
@@ -158,6 +163,8 @@ void progress_end(struct progress *progress, enum move_end end, const struct mov
 
 	json_object_set_new(line, "end", json_string(names[end]));
 	if (end == MOVE_END_RAN) {
+		if (progress->ended[0])
+			json_object_set_new(line, "ended", json_string(progress->ended));
 		add_cost(line, numbers);
 	} else {
 		json_object_set_new(line, "message", json_string(err->message));

@@ -9,6 +9,7 @@
  *   with "postcopy":true as long as the VM runs on memory of both hosts
  *   {"ran":true,"run_ms":230,"left":2147483648}   a restore: it runs, and so many bytes of memory are still to come
  *   {"end":"ran","total_ms":2100,"down_ms":41,"bytes":161000000,"wire_bytes":..,"pages":..,"zero_pages":..,"rounds":4,"streams":2}
+ *   with "ended":"..." behind "ran" when the VM has ended since, as its guest or somebody there wished
  *   {"end":"refused"|"cancelled"|"failed"|"in-doubt","message":"...","status":5}
  *   {"warning":"..."}      the move goes on
  *   {"failpoint":"source.given"}
@@ -54,10 +55,11 @@ struct progress {
 	const struct clock *clock;
 	uint64_t told_ns;
 	enum handover_phase phase;
-	bool cancelled;		/* for good */
-	bool postcopy;		/* the VM's memory is in two places */
-	char said[64];		/* a line of the reader's that is not whole yet */
-	char why[PROGRESS_WHY]; /* what is being waited for, or why it was decided so */
+	bool cancelled;		  /* for good */
+	bool postcopy;		  /* the VM's memory is in two places */
+	char said[64];		  /* a line of the reader's that is not whole yet */
+	char ended[PROGRESS_WHY]; /* why the VM, which ran, has ended since; "": not that we know */
+	char why[PROGRESS_WHY];	  /* what is being waited for, or why it was decided so */
 };
 
 /* `fd` is borrowed and set not to block. */
@@ -73,6 +75,8 @@ void progress_ran(struct progress *progress, const struct move_numbers *numbers)
 void progress_warning(struct progress *progress, const char *message);
 /* For struct failpoint: `ctx` is the progress. Any thread. */
 void progress_failpoint(void *ctx, const char *name);
+/* The VM ran, and has ended as it should: why, told with the last line. */
+void progress_ended(struct progress *progress, const char *why);
 /* The last line; waits up to a second for a reader that is slow. `err` with all but MOVE_END_RAN. */
 void progress_end(struct progress *progress, enum move_end end, const struct move_numbers *numbers,
 		  const struct error *err);
