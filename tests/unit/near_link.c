@@ -327,14 +327,18 @@ static bool knows_all(const struct near_link *link, uint64_t len)
  * nobody has waited for its answer. */
 static bool touches_ram(struct near_vm *near)
 {
-	bool lost;
 	uint8_t byte;
+	bool lost;
 
+	pthread_mutex_lock(&near->lock);
+	near->stands = true;
+	pthread_mutex_unlock(&near->lock);
 	for (unsigned int i = 0; i < NEAR_HOT_PAGES; i++)
 		(void)!memory_read(near->vm->memory, gpa(NEAR_HOT_AT + i * MEMORY_PAGE_SIZE), &byte,
 				   1);
 	pthread_mutex_lock(&near->lock);
 	lost = near->is_lost;
+	near->stands = lost;
 	pthread_mutex_unlock(&near->lock);
 	return !lost;
 }

@@ -145,7 +145,7 @@ static void on_mail(struct loop_watch *watch, uint32_t events _unused_)
 
 static bool is_gone_locked(const struct near_vm *near)
 {
-	return near->leaves || near->is_lost;
+	return near->leaves || (near->is_lost && near->stands);
 }
 
 bool near_vm_do(struct near_vm *near, void (*call)(void *arg), void *arg)

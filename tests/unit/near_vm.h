@@ -52,7 +52,8 @@ struct near_vm {
 	uint16_t state_min, state_max;
 	bool load_waits; /* set before there is a link: a load that counts reads where its guest wrote last */
 	bool powers_off; /* atomic: its end is the guest's will */
-	bool is_lost;	 /* its memory: it would have ended at once */
+	bool stands; /* its control thread may, in a page: whoever waits for it goes when it is lost */
+	bool is_lost; /* its memory: it would have ended at once */
 	char lost[256];
 	bool stop_told;
 	uint64_t stopped_ns;
