@@ -2,6 +2,7 @@
 """A VM that writes faster than the wire carries runs at the destination before all of its memory is there."""
 
 import json
+import re
 import time
 
 import pytest
@@ -86,6 +87,22 @@ def test_a_cut_wire_is_waited_for(moving, vm):
     assert moving.who_runs(vm.name) == [moving.other(source)]
 
 
+def test_who_ends_it_meanwhile_loses_nothing(moving, vm):
+    """Its memory is whole nowhere, and nobody needs it any more."""
+    source = source_of(moving, vm)
+    target = moving.other(source)
+    writes_much(moving)
+    running = moving.start_move(vm.name, source, "--allow-postcopy", *SLOW)
+    wait_for_window(running)
+    moving[target].peer.utsusu("stop", vm.name, "--force")
+    status = running.wait(60)
+    said = lines_of(bytes(running.stdout).decode())[-1]
+    assert (status, said["end"], said["ended"]) == (0, "ran", "ended by force"), (status, said)
+    assert moving.states(vm.name) == {source: None, target: None}
+    assert moving.resolve(vm.name, source)["state"] == "there"
+    moving.forget(vm.name)
+
+
 @LONG
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_it_is_lost_with_either_mover(moving, vm, side):
@@ -99,8 +116,15 @@ def test_it_is_lost_with_either_mover(moving, vm, side):
         host = source if side == "source" else target
         for pid in moving[host].pids("utsusu-move"):
             moving[host].machine.run(["kill", "-9", pid])
-        running.wait(60)
+        status = running.wait(60)
         client.give_up()
+    said = lines_of(bytes(running.stdout).decode())[-1]
+    assert (status, said["end"], said["status"]) == (1, "failed", 1), (status, said)
+    if side == "source":    # its daemon knows that it ran there, and nobody knows how much came
+        assert f"went to {target}, and its mover was killed before it told" in said["message"], said
+    else:
+        assert re.search(rf"lost in post-copy, with [1-9]\d* MiB .*to be started from its disks there: utsusu run {vm.name}",
+                         said["message"]), said
     log = client.log()
     deadline = time.monotonic() + 60
     while moving.who_runs(vm.name):
