@@ -22,8 +22,6 @@
 #define SANITIZED false
 #endif
 
-#define PATIENCE_MS 2000
-
 static uint64_t compared(struct move_rig *rig)
 {
 	assert_int_equal(__atomic_load_n(&rig->to.guest.differed, __ATOMIC_ACQUIRE), 0);
@@ -168,47 +166,6 @@ static void an_error_before_the_commit_leaves_it_here(void **state _unused_)
 
 		print_message("%s: %s\n", places[i][0] ? places[i][0] : places[i][1],
 			      rig->source.err.message);
-		move_rig_assert_one(rig, false);
-		move_rig_free(rig);
-	}
-}
-
-/* Before the commit: neither who is silent, nor who always has something to say. */
-static void nobody_is_waited_for_without_an_end(void **state _unused_)
-{
-	static const struct {
-		const char *what;
-		struct move_plan plan;
-		unsigned int times; /* its patience, at most */
-	} cells[] = {
-		{ "READY never comes", { .fault = WIRE_HELD, .at = MOVE_READY }, 2 },
-		{ "READY byte by byte", { .fault = WIRE_TRICKLES, .at = MOVE_READY }, 2 },
-		{ "FAULTs in place of READY",
-		  { .fault = WIRE_DRIBBLES, .dribble = MOVE_FAULT, .at = MOVE_READY },
-		  4 },
-		{ "COMMIT never comes", { .fault = WIRE_HELD, .at = MOVE_COMMIT }, 2 },
-		{ "COMMIT byte by byte", { .fault = WIRE_TRICKLES, .at = MOVE_COMMIT }, 2 },
-		{ "ZEROES in place of COMMIT",
-		  { .fault = WIRE_DRIBBLES, .dribble = MOVE_ZEROES, .at = MOVE_COMMIT },
-		  4 },
-		{ "no page for a load",
-		  { .fault = WIRE_HELD, .at = MOVE_FAULT, .load_waits = true },
-		  2 },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(cells); i++) {
-		struct move_plan plan = cells[i].plan;
-		struct move_rig *rig;
-
-		plan.postcopy = true;
-		plan.n_streams = 2;
-		plan.peer_ms = PATIENCE_MS;
-		rig = move_rig_run(&plan);
-		print_message("%s: %s; %s\n", cells[i].what, rig->source.err.message,
-			      rig->destination.err.message);
-		assert_true(rig->faulted);
-		assert_true(rig->source.numbers.total_ns <
-			    cells[i].times * PATIENCE_MS * NSEC_PER_MSEC + NSEC_PER_SEC);
 		move_rig_assert_one(rig, false);
 		move_rig_free(rig);
 	}
@@ -443,7 +400,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(before_the_commit_the_source_goes_on),
 		cmocka_unit_test(never_brings_the_guest_back),
 		cmocka_unit_test(an_error_before_the_commit_leaves_it_here),
-		cmocka_unit_test(nobody_is_waited_for_without_an_end),
 		cmocka_unit_test(a_cancel_ends_a_load_at_once),
 		cmocka_unit_test(a_connection_that_ends_loses_it),
 		cmocka_unit_test(a_guest_may_switch_itself_off_meanwhile),
