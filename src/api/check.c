@@ -17,14 +17,13 @@
 #include "block/filters/filter.h"
 #include "block/raw.h"
 #include "cpu/model.h"
+#include "host/huge_pages.h"
 #include "host/runtime.h"
 #include "kvm/kvm.h"
 #include "net/filters/filter.h"
 #include "net/interface.h"
 #include "net/pair.h"
 #include "net/tap.h"
-
-#define HUGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 
 DEFINE_CLEANUP(struct block, block_free, block_freep)
 DEFINE_CLEANUP(struct net, net_free, net_freep)
@@ -289,17 +288,6 @@ static void check_net(const struct net_config *config, struct problems *problems
 		    strerror(errno));
 }
 
-static bool read_word(const char *path, char *text, size_t size)
-{
-	_cleanup_(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len;
-
-	if (fd < 0 || fd_read_all(fd, text, size - 1, &len) < 0)
-		return false;
-	text[len] = '\0';
-	return true;
-}
-
 /* Several VMs may promise more than there is; one alone could never keep it. */
 static void check_memory_fits(const struct memory_config *memory, struct problems *problems)
 {
@@ -318,21 +306,12 @@ static void check_memory_fits(const struct memory_config *memory, struct problem
 
 static void check_memory(const struct memory_config *memory, struct problems *problems)
 {
-	char text[128];
-	uint64_t needed = memory->size / MIB(2);
+	struct error err = { 0 };
 
 	check_memory_fits(memory, problems);
-	if (memory->hugepages == MEMORY_HUGE_ON) {
-		uint64_t free_pages = read_word(HUGE_FREE, text, sizeof(text))
-					      ? strtoull(text, NULL, 10)
-					      : 0;
-
-		if (free_pages < needed)
-			add(problems, -ENOMEM, EXIT_STATUS_HOST,
-			    "memory: hugepages=on needs %llu huge pages and %llu are free; as root: "
-			    "sysctl vm.nr_hugepages=N",
-			    (unsigned long long)needed, (unsigned long long)free_pages);
-	}
+	if (memory->hugepages == MEMORY_HUGE_ON &&
+	    huge_pages_judge(HUGE_PAGES_FOLDER, memory->size, &err) < 0)
+		problems_add(problems, &err);
 }
 
 /* As far as it can be told without making it. */

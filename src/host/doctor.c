@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/userfaultfd.h>
@@ -21,8 +22,8 @@
 
 #include "base/fd.h"
 #include "host/huge_file.h"
+#include "host/huge_pages.h"
 
-#define HUGE_PAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 /* landlock_create_ruleset(NULL, 0, this) tells the version; the header of Debian 12 has it. */
 #define LANDLOCK_VERSION 1U
 
@@ -156,11 +157,12 @@ static enum doctor_verdict look_vfio(struct doctor_finding *finding)
 
 static enum doctor_verdict look_huge_pages(struct doctor_finding *finding)
 {
-	long total = read_number(HUGE_PAGES "nr_hugepages");
+	struct huge_pages pages = { 0 };
 
-	found(finding, "%ld reserved pages of 2 MiB, %ld free", total < 0 ? 0 : total,
-	      total < 0 ? 0 : read_number(HUGE_PAGES "free_hugepages"));
-	return total > 0 ? DOCTOR_GOOD : DOCTOR_LACKS;
+	(void)!huge_pages_look(HUGE_PAGES_FOLDER, &pages); /* zeroes then */
+	found(finding, "%" PRIu64 " reserved pages of 2 MiB, %" PRIu64 " free", pages.total,
+	      pages.free);
+	return pages.total ? DOCTOR_GOOD : DOCTOR_LACKS;
 }
 
 static enum doctor_verdict look_thp(struct doctor_finding *finding)

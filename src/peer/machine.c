@@ -313,7 +313,7 @@ static void check_memory(const struct peer_machine *machine, struct problems *pr
 {
 	uint64_t available = available_memory();
 
-	/* Reserved huge pages are counted by check_host. */
+	/* Huge pages are reserved ones, all of them: check_host counts. */
 	if (machine->config.memory.hugepages == MEMORY_HUGE_ON || !available)
 		return;
 	if (machine->populated > available)
