@@ -26,6 +26,7 @@ GUEST = "10.77.0.100"
 CMDLINE = f'utsusu.ip={GUEST}/24 utsusu.run="load &" utsusu.then=shell'
 DISK = "/dev/disk/by-lab/shared"
 SHARED_MORE = 32 << 10  # KiB of shared memory that a host may have more than before: the journal's, the programs'
+SLOW = ("--compress", "off", "--max-bandwidth", "12M")  # less than write_much() writes
 CLOCK_DRIFT = 0.25      # seconds that the guest's clocks may differ from the client's, over a test
 
 # Processes, connections of daemons (port 7878), shared memory in KiB, names in the runtime directory, what the daemon keeps for moves, taps.
@@ -182,6 +183,16 @@ def phases_of(progress):
     return seen
 
 
+def lines_of(text):
+    """What a command with --json has said so far."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+
+def in_two_places(text):
+    """The lines of a move's progress that say that memory is in two places."""
+    return [line for line in lines_of(text) if line.get("postcopy")]
+
+
 class Outcome:
     """What `utsusu move --json` said and came to."""
 
@@ -189,7 +200,7 @@ class Outcome:
         self.status = result.returncode
         self.said = result.stdout.decode(errors="replace")
         self.errors = result.stderr.decode(errors="replace")
-        lines = [json.loads(line) for line in self.said.splitlines() if line.startswith("{") and line.endswith("}")]
+        lines = lines_of(self.said)
         self.end = next((line for line in reversed(lines) if "end" in line), {})
         self.failpoints = [line["failpoint"] for line in lines if "failpoint" in line]
 
@@ -349,6 +360,30 @@ class MovePair:
 
     def who_runs(self, name):
         return [host for host, state in self.states(name).items() if state == "running"]
+
+    def here(self, name):
+        """The one host that it runs on now."""
+        runs = self.who_runs(name)
+        assert len(runs) == 1, self.states(name)
+        return runs[0]
+
+    def check_intact(self):
+        """What the guest has in its memory, on its disk and on its clocks is as it was."""
+        status = self.ask("check", "status")
+        assert status[0] == ["checked", "0"] and status[1][-1] == "0", status
+
+    def write_much(self):
+        """More than SLOW carries, and not for longer than it needs."""
+        self.ask("fill 16", "dirty 16000 32")
+
+    def check_only(self, name, source, *options):
+        """What stands against the move, as texts; nothing has changed."""
+        before = self.states(name)
+        result = self.sides[source].peer.utsusu("move", name, self.other(source), "--check", "--json", *options, check=False)
+        answer = json.loads(result.text)
+        assert answer["ok"] == (result.returncode == 0) == (not answer["problems"]), result
+        assert self.states(name) == before
+        return [problem["message"] for problem in answer["problems"]]
 
     def resolve(self, name, on):
         return json.loads(self.sides[on].peer.utsusu("resolve", name, "--json", check=False).text or "{}")

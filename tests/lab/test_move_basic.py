@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A VM moves between two machines while a client uses it from a third."""
 
-import json
 import re
 import time
 
@@ -12,27 +11,14 @@ import moves
 MOVES_IN_A_ROW = 10
 
 
-def here(moving, vm):
-    """The host that it runs on now."""
-    runs = moving.who_runs(vm.name)
-    assert len(runs) == 1, moving.states(vm.name)
-    return runs[0]
-
-
-def intact(moving):
-    """What the guest has in its memory, on its disk and on its clocks is as it was."""
-    status = moving.ask("check", "status")
-    assert status[0] == ["checked", "0"] and status[1][-1] == "0", status
-
-
 def test_there_and_back(moving, vm):
     moving.ask("fill 16")
     with moving.client() as client:
         for _ in range(2):
-            moving.move(vm.name, here(moving, vm), plain=False)
+            moving.move(vm.name, moving.here(vm.name), plain=False)
             client.await_answers(5)
     client.check()
-    intact(moving)
+    moving.check_intact()
 
 
 def test_ten_in_a_row_keep_the_guests_clocks(moving, vm):
@@ -42,10 +28,10 @@ def test_ten_in_a_row_keep_the_guests_clocks(moving, vm):
     moving.ask("fill 8", "dirty 2048 8")
     with moving.client() as client:
         for _ in range(MOVES_IN_A_ROW):
-            moving.move(vm.name, here(moving, vm))
+            moving.move(vm.name, moving.here(vm.name))
         client.await_answers(5)
     client.check()
-    intact(moving)
+    moving.check_intact()
 
 
 @pytest.mark.parametrize("options", [
@@ -55,47 +41,27 @@ def test_ten_in_a_row_keep_the_guests_clocks(moving, vm):
 def test_each_kind_of_wire(moving, vm, options):
     moving.ask("fill 8")
     with moving.client() as client:
-        outcome = moving.move(vm.name, here(moving, vm), *options, plain=False)
+        outcome = moving.move(vm.name, moving.here(vm.name), *options, plain=False)
         client.await_answers(3)
     client.check()
-    intact(moving)
+    moving.check_intact()
     if "--streams" in options:
         assert outcome.end["streams"] == int(options[1])
     assert ("--plain" in options) == ("--plain" in outcome.errors), "a wire that others can read is named"
 
 
 def test_untouched_memory_does_not_travel(moving, vm):
-    outcome = moving.move(vm.name, here(moving, vm))
+    outcome = moving.move(vm.name, moving.here(vm.name))
     memory = 256 << 20
     assert outcome.end["wire_bytes"] < 0.8 * memory
     assert (outcome.end["pages"] + outcome.end["zero_pages"]) * 4096 < 1.5 * memory
 
 
 def test_move_tells_its_phases(moving, vm):
-    phases = list(dict.fromkeys(moves.phases_of(moving.move(vm.name, here(moving, vm)).said)))
+    phases = list(dict.fromkeys(moves.phases_of(moving.move(vm.name, moving.here(vm.name)).said)))
     order = ["check", "reserve", "rehearse", "memory", "stop", "state", "commit", "run"]
     assert [one for one in phases if one in order] == [one for one in order if one in phases]
     assert {"memory", "stop", "commit"} <= set(phases), phases
-
-
-@pytest.mark.parametrize("kind", ["on", pytest.param("thp", marks=pytest.mark.long), pytest.param("off", marks=pytest.mark.long)])
-def test_each_kind_of_pages(moving, kind):
-    for side in moving.sides.values():
-        side.machine.run("echo 160 >/proc/sys/vm/nr_hugepages")
-    vm = moving.start("A", memory=f"256M,hugepages={kind}")
-    try:
-        moving.ask("fill 16", "dirty 1024 4")
-        with moving.client() as client:
-            moving.move(vm.name, "A")
-            moving.move(vm.name, "B")
-            client.await_answers(3)
-        client.check()
-        intact(moving)
-    finally:
-        moving.end(vm.name)
-        for side in moving.sides.values():
-            side.machine.run("echo 0 >/proc/sys/vm/nr_hugepages")
-    moving.check_nothing_left()
 
 
 def test_written_memory_comes_to_its_end(moving, vm):
@@ -103,11 +69,11 @@ def test_written_memory_comes_to_its_end(moving, vm):
     moving.ask("dirty 200000 16")
     with moving.client() as client:
         # What packs well may fit through the wire all the same.
-        outcome = moving.move(vm.name, here(moving, vm), "--compress", "off", "--max-bandwidth", "10M")
+        outcome = moving.move(vm.name, moving.here(vm.name), "--compress", "off", "--max-bandwidth", "10M")
         client.await_answers(3)
     moving.ask("dirty 0 0")
     client.check()
-    intact(moving)
+    moving.check_intact()
     throttles = [int(one) for one in re.findall(r'"throttle": ?(\d+)', outcome.said)]
     assert max(throttles, default=0) > 0, outcome
 
@@ -130,13 +96,13 @@ def test_console_names_where_the_vm_went(moving):
 def test_bound_of_the_bandwidth_holds(moving, vm):
     moving.ask("fill 8")
     started = time.monotonic()
-    outcome = moving.move(vm.name, here(moving, vm), "--max-bandwidth", "8M")
+    outcome = moving.move(vm.name, moving.here(vm.name), "--max-bandwidth", "8M")
     took = time.monotonic() - started
     assert outcome.end["wire_bytes"] / took < 9.5 * (1 << 20)
 
 
 def test_cancelled_move_leaves_all_as_it_was(moving, vm):
-    source = here(moving, vm)
+    source = moving.here(vm.name)
     moving.ask("fill 16")
     with moving.client() as client:
         moving.lab.wires.slow("AB", rate="16mbit")
@@ -153,11 +119,11 @@ def test_cancelled_move_leaves_all_as_it_was(moving, vm):
     assert moving.states(vm.name) == {source: "running", moving.other(source): None}
     assert moving[moving.other(source)].pids("utsusu-move") == []
     moving.move(vm.name, source)
-    intact(moving)
+    moving.check_intact()
 
 
 def test_daemons_restart_disturbs_no_move(moving, vm):
-    source = here(moving, vm)
+    source = moving.here(vm.name)
     moving.ask("fill 16")
     with moving.client() as client:
         moving.lab.wires.slow("AB", rate="100mbit")
@@ -176,7 +142,7 @@ def test_daemons_restart_disturbs_no_move(moving, vm):
 
 
 def test_second_move_of_the_same_vm_is_refused(moving, vm):
-    source = here(moving, vm)
+    source = moving.here(vm.name)
     moving.lab.wires.slow("AB", rate="50mbit")
     try:
         running = moving.start_move(vm.name, source)
@@ -186,48 +152,39 @@ def test_second_move_of_the_same_vm_is_refused(moving, vm):
     finally:
         moving.lab.wires.heal("AB")
     assert running.wait(120) == 0
-    assert here(moving, vm) == moving.other(source)
+    assert moving.here(vm.name) == moving.other(source)
 
 
 @pytest.mark.parametrize("where", ["itself", "nowhere"])
 def test_move_to_whom_nobody_knows_is_refused(moving, vm, where):
-    source = here(moving, vm)
+    source = moving.here(vm.name)
     target = source if where == "itself" else "Z"
     result = moving[source].peer.utsusu("move", vm.name, target, check=False)
     assert result.returncode != 0 and result.stderr.count(b"\n") == 1, result
-    assert here(moving, vm) == source
-
-
-def check_only(moving, vm, source):
-    """What stands against the move, as texts; nothing has changed."""
-    result = moving[source].peer.utsusu("move", vm.name, moving.other(source), "--check", "--json", check=False)
-    answer = json.loads(result.text)
-    assert answer["ok"] == (result.returncode == 0) == (not answer["problems"]), result
-    assert moving.states(vm.name) == {source: "running", moving.other(source): None}
-    return [problem["message"] for problem in answer["problems"]]
+    assert moving.here(vm.name) == source
 
 
 def test_check_finds_nothing_where_nothing_is_in_the_way(moving, vm):
-    assert check_only(moving, vm, here(moving, vm)) == []
+    assert moving.check_only(vm.name, moving.here(vm.name)) == []
 
 
 def test_check_names_all_that_is_in_the_way(moving, vm):
     """The other host has neither disk nor network of that name, and too little memory."""
-    source = here(moving, vm)
+    source = moving.here(vm.name)
     target = moving[moving.other(source)]
     target.machine.run("echo '{}' >/etc/utsusu/host.json")
     try:
-        problems = check_only(moving, vm, source)
+        problems = moving.check_only(vm.name, source)
         assert any("shared" in one for one in problems) and any("wire" in one for one in problems), problems
         refused = moving.move(vm.name, source, check=False)
-        assert refused.status != 0 and here(moving, vm) == source
+        assert refused.status != 0 and moving.here(vm.name) == source
     finally:
         target.peer.write_lists()
-    assert check_only(moving, vm, source) == []
+    assert moving.check_only(vm.name, source) == []
 
 
 def test_vm_that_lives_elsewhere_is_not_started_here(moving, vm):
-    source = here(moving, vm)
+    source = moving.here(vm.name)
     moving.move(vm.name, source)
     result = moving[source].peer.utsusu("run", vm.name, "--detach", *moving[source].vms.arguments([], "load"), check=False)
     assert result.returncode != 0 and moving.other(source).encode() in result.stderr, result
@@ -243,6 +200,6 @@ def test_nothing_is_left_when_the_vm_has_ended(moving):
 
 def test_what_was_acknowledged_is_on_the_disk(moving, vm):
     with moving.client() as client:
-        moving.move(vm.name, here(moving, vm))
+        moving.move(vm.name, moving.here(vm.name))
         client.await_answers(5)
     assert moving.counted_on_disk() >= client.log().last()

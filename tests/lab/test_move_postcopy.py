@@ -7,26 +7,9 @@ import time
 
 import pytest
 
+from moves import SLOW, in_two_places
+
 LONG = pytest.mark.long
-SLOW = ("--compress", "off", "--max-bandwidth", "12M")
-
-
-def lines_of(text):
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
-
-
-def in_two_places(text):
-    return [line for line in lines_of(text) if line.get("postcopy")]
-
-
-def writes_much(moving):
-    """More than SLOW carries, and not for longer than it needs."""
-    moving.ask("fill 16", "dirty 16000 32")
-
-
-def intact(moving):
-    status = moving.ask("dirty 0 0", "check", "status")
-    assert status[1] == ["checked", "0"] and status[2][-1] == "0", status
 
 
 def wait_for_window(running, timeout=120):
@@ -38,42 +21,38 @@ def wait_for_window(running, timeout=120):
         time.sleep(0.02)
 
 
-def source_of(moving, vm):
-    runs = moving.who_runs(vm.name)
-    assert len(runs) == 1, moving.states(vm.name)
-    return runs[0]
-
-
 @pytest.mark.parametrize("options", [
     pytest.param((), id="tls"),
     pytest.param(("--plain", "--streams", "1"), id="plain", marks=LONG),
     pytest.param(("--streams", "4"), id="streams", marks=LONG),
 ])
 def test_it_runs_before_its_memory_is_there(moving, vm, options):
-    source = source_of(moving, vm)
-    writes_much(moving)
+    source = moving.here(vm.name)
+    moving.write_much()
     with moving.client() as client:
         outcome = moving.move(vm.name, source, "--allow-postcopy", *SLOW, *options, plain=False)
         client.await_answers(5)
     client.check()
-    intact(moving)
+    moving.ask("dirty 0 0")
+    moving.check_intact()
     assert in_two_places(outcome.said), outcome
     assert outcome.end["wanted_pages"] > 0, outcome
 
 
 @LONG
 def test_not_unless_it_is_allowed(moving, vm):
-    source = source_of(moving, vm)
-    writes_much(moving)
+    source = moving.here(vm.name)
+    moving.write_much()
     outcome = moving.move(vm.name, source, *SLOW)
-    intact(moving)
+    moving.ask("dirty 0 0")
+    moving.check_intact()
     assert not in_two_places(outcome.said)
 
 
 def test_a_cut_wire_is_waited_for(moving, vm):
     """The guest stands, and goes on when the wire does."""
-    source = source_of(moving, vm)
-    writes_much(moving)
+    source = moving.here(vm.name)
+    moving.write_much()
     with moving.client() as client:
         running = moving.start_move(vm.name, source, "--allow-postcopy", *SLOW)
         wait_for_window(running)
@@ -83,7 +62,8 @@ def test_a_cut_wire_is_waited_for(moving, vm):
         assert running.wait(180) == 0, bytes(running.stdout)[-500:]
         client.await_answers(5)
     client.check()
-    intact(moving)
+    moving.ask("dirty 0 0")
+    moving.check_intact()
     assert moving.who_runs(vm.name) == [moving.other(source)]
 
 
@@ -107,9 +87,9 @@ def test_who_ends_it_meanwhile_loses_nothing(moving, vm):
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_it_is_lost_with_either_mover(moving, vm, side):
     """Its owner then is the destination, which may start it from its disks."""
-    source = source_of(moving, vm)
+    source = moving.here(vm.name)
     target = moving.other(source)
-    writes_much(moving)
+    moving.write_much()
     with moving.client() as client:
         running = moving.start_move(vm.name, source, "--allow-postcopy", *SLOW)
         wait_for_window(running)
