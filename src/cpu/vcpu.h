@@ -71,6 +71,7 @@ enum vcpu_parker {
 	PARKED_BY_DEBUGGER = 2, /* which stops and lets go single vCPUs */
 	PARKED_BY_WATCH = 4,	/* a watcher must not lose a record (watch/monitor.h) */
 	PARKED_BY_MEMORY = 8,	/* nobody brings the memory that the guest waits for (vm_wait) */
+	PARKED_BY_PAUSE = 16,	/* paused, while queue threads go on (vm_finish_requests) */
 };
 /* Any thread: keeps the vCPU out of the guest, or lets it go on as far as `who` is concerned. A parked vCPU still obeys the
  * barrier. Parking before vcpu_start is allowed. */

@@ -29,6 +29,10 @@ static void arrived(void *ctx)
 
 	process->started_ns = process->inherited_start_ns ? process->inherited_start_ns
 							  : clock_now(loop_clock(process->loop));
+	if (process->vm->status == VM_PAUSED) {
+		log_line(&process->log, LOG_LEVEL_INFO, "arrived; it is paused, as it was");
+		return; /* as it has been since it is here */
+	}
 	log_line(&process->log, LOG_LEVEL_INFO, "arrived; it runs here now");
 	api_server_event(process->server, API_EVENT_RUNNING, NULL);
 }

@@ -93,11 +93,22 @@ static int refuse(struct error *err, int r, const char *what)
 			 r == -ESHUTDOWN ? "not running" : strerror(-r));
 }
 
+/* What its user says now would be in no state of it, or in one that did not leave. */
+static int refuse_moving(struct vm_process *process, const char *what, struct error *err)
+{
+	if (vm_process_may_end(process, err) < 0)
+		return err->code;
+	return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
+			 "cannot %s: it is being moved; wait for that, or cancel it", what);
+}
+
 static int op_pause(void *ctx, struct error *err)
 {
 	struct vm_process *process = ctx;
 	int r = vm_pause(process->vm);
 
+	if (r == -EBUSY && process->vm->holders & VM_HELD_BY_MOVE)
+		return refuse_moving(process, "pause", err);
 	return r == -EALREADY ? 0 : r < 0 ? refuse(err, r, "pause") : 0;
 }
 
@@ -106,11 +117,8 @@ static int refuse_resume(struct vm_process *process, struct error *err)
 {
 	const uint32_t holders = process->vm->holders;
 
-	if (vm_process_may_end(process, err) < 0)
-		return err->code;
 	if (holders & VM_HELD_BY_MOVE)
-		return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
-				 "cannot resume: it is being moved; wait for that, or cancel it");
+		return refuse_moving(process, "resume", err);
 	return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
 			 "cannot resume: %s holds the VM; continue there, or leave it",
 			 holders & VM_HELD_BY_DEBUGGER ? "a debugger" : "a breakpoint on requests");

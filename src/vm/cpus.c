@@ -134,10 +134,10 @@ void cpus_quiesce(struct vm *vm)
 	quiesce_begin(&vm->quiesce);
 }
 
-void cpus_park(struct vm *vm, bool park)
+void cpus_park(struct vm *vm, enum vcpu_parker who, bool park)
 {
 	for (uint32_t i = 0; i < vm->n_vcpus; i++)
-		vcpu_park(vm->vcpus[i], PARKED_BY_VM, park);
+		vcpu_park(vm->vcpus[i], who, park);
 }
 
 /* What each vCPU's thread does to show another CPUID. */

@@ -16,7 +16,7 @@ void cpus_stop(struct vm *vm);
 void cpus_free(struct vm *vm);
 /* Takes the barrier, once every vCPU that was started is a member of it. */
 void cpus_quiesce(struct vm *vm);
-void cpus_park(struct vm *vm, bool park);
+void cpus_park(struct vm *vm, enum vcpu_parker who, bool park);
 /* Keeps the vCPUs out of the guest for want of memory, or lets them go on and tells their clocks. Waits for none. */
 void cpus_wait(struct vm *vm, bool wait);
 /* Inside the barrier: every vCPU as it was before its first instruction, the kernel loaded anew. */

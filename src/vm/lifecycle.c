@@ -46,7 +46,7 @@ int vm_start(struct vm *vm, const struct vm_thread_entry *entry, struct error *e
 {
 	int r = board_start(vm, &entry->worker, err);
 
-	cpus_park(vm, true);
+	cpus_park(vm, PARKED_BY_VM, true);
 	if (r == 0)
 		r = cpus_start(vm, &entry->vcpu, err);
 	if (r < 0)
@@ -61,16 +61,38 @@ void vm_run(struct vm *vm)
 		cpus_quiesce(vm);
 		vm->status = VM_PAUSED;
 	}
-	cpus_park(vm, false);
+	cpus_park(vm, PARKED_BY_VM, false);
 	changed(vm, vm->holders ? "paused" : "running");
+}
+
+/* A paused VM stands again with all its threads. */
+static void stand(struct vm *vm)
+{
+	if (!vm->finishing)
+		return;
+	cpus_quiesce(vm);
+	cpus_park(vm, PARKED_BY_PAUSE, false);
+	vm->finishing = false;
+}
+
+void vm_finish_requests(struct vm *vm, bool finish)
+{
+	if (!finish) {
+		stand(vm);
+	} else if (vm->status == VM_PAUSED && !vm->finishing) {
+		cpus_park(vm, PARKED_BY_PAUSE, true);
+		quiesce_end(&vm->quiesce);
+		vm->finishing = true;
+	}
 }
 
 void lifecycle_stop_threads(struct vm *vm)
 {
 	__atomic_store_n(&vm->ending, true, __ATOMIC_RELEASE);
 	if (vm->status == VM_PAUSED) {
+		stand(vm);
 		/* A paused guest does not get to run once more on its way out: it may live elsewhere by now. */
-		cpus_park(vm, true);
+		cpus_park(vm, PARKED_BY_VM, true);
 		vm->status = VM_RUNNING;
 		vm->holders = 0;
 		quiesce_end(&vm->quiesce);
@@ -87,6 +109,7 @@ int vm_hold(struct vm *vm, enum vm_holder holder)
 		return -EBUSY;
 	if (vm->status == VM_ENDED)
 		return -ESHUTDOWN;
+	stand(vm); /* whoever holds it counts on that */
 	vm->holders |= holder;
 	if (vm->status != VM_RUNNING) /* paused by another, or not yet run */
 		return 0;
@@ -98,6 +121,7 @@ int vm_hold(struct vm *vm, enum vm_holder holder)
 
 static void go_on(struct vm *vm)
 {
+	stand(vm);
 	cpus_clock_stopped(vm);
 	vm->status = VM_RUNNING;
 	quiesce_end(&vm->quiesce);
@@ -129,7 +153,7 @@ int vm_pause(struct vm *vm)
 {
 	if (vm->status == VM_CREATED)
 		return -ESHUTDOWN;
-	return vm_hold(vm, VM_HELD_BY_USER);
+	return vm->holders & VM_HELD_BY_MOVE ? -EBUSY : vm_hold(vm, VM_HELD_BY_USER);
 }
 
 int vm_resume(struct vm *vm)
@@ -138,6 +162,8 @@ int vm_resume(struct vm *vm)
 
 	if (vm->status == VM_CREATED || vm->status == VM_ENDED)
 		return -ESHUTDOWN;
+	if (vm->holders & VM_HELD_BY_MOVE)
+		return -EBUSY;
 	r = vm_let_go(vm, VM_HELD_BY_USER);
 	return vm->holders ? -EBUSY : r;
 }
@@ -161,7 +187,7 @@ int vm_reset(struct vm *vm)
 	if (vm->status != VM_RUNNING)
 		return -ESHUTDOWN;
 	vm->status = VM_RESETTING;
-	cpus_park(vm, true);
+	cpus_park(vm, PARKED_BY_VM, true);
 	quiesce_begin(&vm->quiesce); /* waits until the vCPUs have left the guest */
 	quiesce_end(&vm->quiesce);
 	board_reset(vm);
@@ -189,7 +215,7 @@ static void reset_poll(struct loop_timer *timer)
 	/* A reset asked for twice is one reset. */
 	__atomic_fetch_and(&vm->posted, ~(uint32_t)VM_POSTED_RESET, __ATOMIC_SEQ_CST);
 	vm->status = VM_RUNNING;
-	cpus_park(vm, false);
+	cpus_park(vm, PARKED_BY_VM, false);
 	changed(vm, "reset");
 }
 

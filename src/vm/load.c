@@ -447,6 +447,16 @@ static int judge_stop(uint64_t stopped_ns, struct error *err)
 			 "believed; the sender is broken");
 }
 
+/* It goes on when its user says so, and no sooner. */
+static int take_whole(struct loading *loading, struct error *err)
+{
+	int r = take(loading, err);
+
+	if (r == 0 && loading->machine && loading->machine->paused)
+		(void)!vm_hold(loading->vm, VM_HELD_BY_USER); /* -EALREADY: it is so */
+	return r;
+}
+
 int vm_load(struct vm *vm, const void *stream, size_t len, uint64_t stopped_ns,
 	    enum vm_load_mode mode, struct error *err)
 {
@@ -467,5 +477,12 @@ int vm_load(struct vm *vm, const void *stream, size_t len, uint64_t stopped_ns,
 		r = judge_complete(loading, err);
 	if (r < 0)
 		return r;
-	return mode == VM_LOAD_REHEARSAL ? rehearse_apart(loading, err) : take(loading, err);
+	switch (mode) {
+	case VM_LOAD_REHEARSAL:
+		return rehearse_apart(loading, err);
+	case VM_LOAD_WHOLE:
+		return take_whole(loading, err);
+	default:
+		return take(loading, err);
+	}
 }

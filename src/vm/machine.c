@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "cpu/compat.h"
+#include "vm/save.h"
 
 _Static_assert(MACHINE_CPUID_MAX == CPUID_ENTRIES_MAX, "one array holds the other");
 
@@ -53,11 +54,17 @@ static const struct state_field machine_fields[] = {
 	STATE_FIELD_VARRAY(struct machine_state, banks, n_banks, &bank_table),
 	STATE_FIELD_KIND(struct machine_state, model, STATE_U32, STATE_LOCAL),
 	STATE_FIELD_VARRAY(struct machine_state, cpuid, n_cpuid, &cpuid_table),
+	{ .name = "paused",
+	  .type = STATE_U8,
+	  .offset = offsetof(struct machine_state, paused),
+	  .size = 1,
+	  .count = 1,
+	  .since = VM_STATE_PAUSED_SINCE },
 };
 
 const struct state_table machine_table = {
 	.name = "machine",
-	.version = 2,
+	.version = VM_STATE_PAUSED_SINCE,
 	.min_version = 2,
 	.since = 2,
 	.size = sizeof(struct machine_state),
@@ -76,6 +83,7 @@ void machine_describe(const struct vm *vm, uint32_t state_version, struct machin
 		.n_banks = (uint32_t)vm->memory->n_banks,
 		.model = vm->config->cpus.model,
 		.n_cpuid = vm->cpuid->nent,
+		.paused = !!(vm->holders & VM_HELD_BY_USER),
 	};
 	for (size_t i = 0; i < vm->memory->n_banks; i++) {
 		const struct memory_bank *bank = &vm->memory->banks[i];

@@ -33,6 +33,7 @@ struct machine_state {
 	uint32_t model; /* enum cpu_model: for information */
 	uint32_t n_cpuid;
 	struct machine_cpuid cpuid[MACHINE_CPUID_MAX]; /* the boot vCPU's */
+	uint8_t paused; /* by its user (bool): it does not run before that one says so */
 };
 extern const struct state_table machine_table;
 

@@ -172,6 +172,16 @@ static int refuse_held(const struct vm *vm, struct error *err)
 	return 0;
 }
 
+static int refuse_paused(const struct vm *vm, uint16_t version, struct error *err)
+{
+	if (version >= VM_STATE_PAUSED_SINCE || !(vm->holders & VM_HELD_BY_USER))
+		return 0;
+	return error_set(err, -EPROTONOSUPPORT, EXIT_STATUS_BUSY,
+			 "%s: is paused, and a program that knows states up to version %u would "
+			 "let it run; resume it first (utsusu resume %s), or use a newer one there",
+			 vm->config->name, version, vm->config->name);
+}
+
 static int save_sections(struct saving *saving, enum vm_save_scope scope, struct error *err)
 {
 	int r = take_moment(saving);
@@ -201,6 +211,9 @@ int vm_save_as(struct vm *vm, enum vm_save_scope scope, uint16_t version, struct
 				 "state of version %u cannot be written by this program, only %u "
 				 "to %u; use versions of the program closer to each other",
 				 version, VM_STATE_VERSION_MIN, VM_STATE_VERSION);
+	r = refuse_paused(vm, version, err);
+	if (r < 0)
+		return r;
 	saving->vm = vm;
 	saving->version = version;
 	saving->out = out;

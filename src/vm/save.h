@@ -11,9 +11,11 @@
 
 /* The state's version that this program writes, and the oldest that it reads and can write for an older program. What each
  * one brought:
- *   2  section "machine"; "clock" tells its moment */
-#define VM_STATE_VERSION 2
+ *   2  section "machine"; "clock" tells its moment
+ *   3  "machine" tells whether its user paused it */
+#define VM_STATE_VERSION 3
 #define VM_STATE_VERSION_MIN 1
+#define VM_STATE_PAUSED_SINCE 3
 
 enum vm_save_scope {
 	VM_SAVE_ALL,
@@ -25,7 +27,8 @@ enum vm_save_scope {
  * (vcpu_hold). */
 _must_check_ int vm_save(struct vm *vm, enum vm_save_scope scope, struct buffer *out,
 			 struct error *err);
-/* The same for a program that reads state of `version` (VM_STATE_VERSION_MIN..VM_STATE_VERSION; else -EPROTONOSUPPORT). */
+/* The same for a program that reads state of `version` (VM_STATE_VERSION_MIN..VM_STATE_VERSION; else -EPROTONOSUPPORT, as for
+ * a paused VM when that program would let it run). */
 _must_check_ int vm_save_as(struct vm *vm, enum vm_save_scope scope, uint16_t version,
 			    struct buffer *out, struct error *err);
 
@@ -34,7 +37,8 @@ enum vm_load_mode {
 	 * vCPUs are back at power-on. May be followed by another load. Only before the VM first ran. */
 	VM_LOAD_REHEARSAL,
 	VM_LOAD_PARTIAL, /* what the stream does not name keeps what it has (epochs) */
-	VM_LOAD_WHOLE, /* refused, by its name, is a stream that lacks anything that this VM has */
+	VM_LOAD_WHOLE, /* refused, by its name, is a stream that lacks anything that this VM has. One that its user paused is held
+			  by its user again */
 };
 
 #define VM_LOAD_STOPPED_MAX (100ULL * 365 * 86400 * 1000000000) /* ns */

@@ -113,6 +113,7 @@ struct vm {
 	/* Control thread only. */
 	enum vm_status status;
 	uint32_t holders;	 /* enum vm_holder, ORed: why it is paused */
+	bool finishing;		 /* paused, but for its queue threads (vm_finish_requests) */
 	bool waits;		 /* for memory (vm_wait) */
 	bool debugged;		 /* a debugger is connected: breakpoints are its own */
 	bool threads;		 /* vCPUs have threads now */
@@ -147,7 +148,8 @@ _must_check_ int vm_start(struct vm *vm, const struct vm_thread_entry *entry, st
 void vm_run(struct vm *vm);
 
 /* Control thread. Pausing stops every writer of guest memory and returns when all stand still.
- * -EALREADY when it is so already, -EBUSY during a reset, -ESHUTDOWN after the end. */
+ * -EALREADY when it is so already, -EBUSY during a reset and while a move holds it (what it then is, is in the state that goes
+ * away), -ESHUTDOWN after the end. */
 _must_check_ int vm_pause(struct vm *vm);
 _must_check_ int vm_resume(struct vm *vm);
 
@@ -155,6 +157,9 @@ _must_check_ int vm_resume(struct vm *vm);
  * vm_run it is then paused ahead of its first instruction. vm_resume lets go for the user, and is -EBUSY while others hold. */
 _must_check_ int vm_hold(struct vm *vm, enum vm_holder holder);
 _must_check_ int vm_let_go(struct vm *vm, enum vm_holder holder);
+/* Of a paused VM: its queue threads go on, to finish the requests that they have, while its vCPUs stand as before; or they stand
+ * again. It ends by itself with the next vm_hold, when it runs again, and with its end. Nothing on one that is not paused. */
+void vm_finish_requests(struct vm *vm, bool finish);
 /*
  * The vCPUs stand as long as the memory that some of them wait for does not come, or go on; unlike vm_hold this waits for none of them,
  * as one that stands in a page cannot stop anywhere else. Queue threads go on. The guest's clocks do too; they are told.

@@ -379,6 +379,8 @@ static void make_vms(struct move_rig *rig)
 	assert_true(near_vm_do(&rig->from, touch_devices, &rig->from));
 	if (rig->plan->refuses_msr || rig->plan->forgets_msr)
 		use_msr(rig);
+	if (rig->plan->paused && near_vm_runs(&rig->from, true))
+		near_vm_pause(&rig->from);
 }
 
 static void watch(struct watcher *watcher, struct move_side *side, enum handover_phase cancel_at)

@@ -37,6 +37,7 @@ struct move_plan {
 	bool tcp;	    /* a connection of the kernel's between them, without faults */
 	bool confined;	    /* both movers in their sandbox */
 	bool guest_rests;   /* writes no memory */
+	bool paused;	    /* by its user, before */
 	/* At the end of each of the first rounds: a page becomes zero, and in many others a word changes. Plain streams only. */
 	bool guest_works;
 	enum move_compress compress;

@@ -168,6 +168,26 @@ bool near_vm_do(struct near_vm *near, void (*call)(void *arg), void *arg)
 	return done;
 }
 
+static void pause_vm(void *arg)
+{
+	assert_int_equal(vm_pause(((struct near_vm *)arg)->vm), 0);
+}
+
+static void resume_vm(void *arg)
+{
+	assert_int_equal(vm_resume(((struct near_vm *)arg)->vm), 0);
+}
+
+void near_vm_pause(struct near_vm *near)
+{
+	assert_true(near_vm_do(near, pause_vm, near));
+}
+
+void near_vm_resume(struct near_vm *near)
+{
+	assert_true(near_vm_do(near, resume_vm, near));
+}
+
 static void on_stopped(void *ctx, const void *owner, uint64_t stopped_ns, const struct error *error)
 {
 	struct near_vm *near = ctx;

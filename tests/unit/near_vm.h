@@ -83,5 +83,8 @@ void near_vm_kill_soon(struct near_vm *near);
 void near_vm_free(struct near_vm *near);
 /* Does something on its control thread; false: it has ended. */
 bool near_vm_do(struct near_vm *near, void (*call)(void *arg), void *arg);
+/* Its user's words. */
+void near_vm_pause(struct near_vm *near);
+void near_vm_resume(struct near_vm *near);
 /* Whether its guest makes progress: looked for so long, on a busy computer too, when it should. */
 bool near_vm_runs(struct near_vm *near, bool should);

@@ -414,7 +414,7 @@ static void test_facts(void **state)
 	expect_in(answer, "\"banks\":[{\"start\":0,\"len\":3221225472,\"offset\":0},"
 			  "{\"start\":4294967296,\"len\":2147483648,\"offset\":3221225472}]");
 	expect_in(answer, "\"stage\":\"logging\",\"lacks\":8192");
-	expect_in(answer, "\"state_min\":1,\"state_max\":2");
+	expect_in(answer, "\"state_min\":1,\"state_max\":3");
 	expect_in(answer, "\"config\":{\"name\":\"db\"");
 }
 

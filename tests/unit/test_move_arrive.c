@@ -148,6 +148,32 @@ static void test_a_vm_goes_over_and_goes_on(void **state _unused_)
 	unmake(&f);
 }
 
+/* Also a rehearsal before the pause makes no difference. */
+static void test_a_paused_vm_goes_over_and_stays_paused(void **state _unused_)
+{
+	struct fixture f;
+	uint64_t len;
+	bool ran = false;
+
+	make(&f);
+	assert_int_equal(arrive(&f, mover), 0);
+	len = save(&f, false);
+	assert_int_equal(load(&f, len, true), 0);
+	assert_int_equal(vm_pause(f.from.vm), 0);
+	len = save(&f, true);
+	assert_int_equal(load(&f, len, false), 0);
+	assert_int_equal(vm_resume(f.to.vm), -EBUSY); /* it is not there yet */
+	assert_int_equal(give(&f), 0);
+	assert_int_equal(commit(&f, &ran), 0);
+	assert_true(ran);
+	assert_int_equal(f.to.arrivals, 1);
+	assert_int_equal(f.to.vm->status, VM_PAUSED);
+	assert_true(guest_rig_stands(&f.to) && guest_rig_stands(&f.from));
+	assert_int_equal(vm_resume(f.to.vm), 0);
+	assert_true(guest_rig_runs(&f.to));
+	unmake(&f);
+}
+
 /* What the guest had asked of its disk and was not taken any more is done where it goes on. */
 static void test_a_request_in_the_ring_is_served_there(void **state _unused_)
 {
@@ -465,6 +491,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_vm_goes_over_and_goes_on),
+		cmocka_unit_test(test_a_paused_vm_goes_over_and_stays_paused),
 		cmocka_unit_test(test_a_request_in_the_ring_is_served_there),
 		cmocka_unit_test(test_before_the_commit_the_disk_is_the_sources),
 		cmocka_unit_test(test_a_rehearsal_changes_nothing),

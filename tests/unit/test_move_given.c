@@ -39,8 +39,7 @@ static void test_given_stands_until_it_is_told(void **state _unused_)
 	come_to_given(&f);
 	move_guest_forget(f.rig.guest, source_mover);
 	assert_int_equal(vm_resume(f.rig.vm), -EBUSY);
-	assert_int_equal(vm_pause(f.rig.vm), 0);
-	assert_int_equal(vm_resume(f.rig.vm), -EBUSY);
+	assert_int_equal(vm_pause(f.rig.vm), -EBUSY);
 	guest_rig_turn_for(&f.rig, 50);
 	assert_int_equal(move_guest_stage(f.rig.guest), MOVE_GIVEN);
 	assert_true(guest_rig_stands(&f.rig));
@@ -66,6 +65,23 @@ static void test_never_brings_it_back(void **state _unused_)
 	source_assert_undone(&f);
 	guest_rig_write(&f.rig, 0);
 	guest_rig_wait_answer(&f.rig);
+	source_unmake(&f);
+}
+
+static void test_never_brings_it_back_as_it_was(void **state _unused_)
+{
+	struct source_rig f;
+
+	source_make(&f, NULL);
+	assert_int_equal(vm_pause(f.rig.vm), 0);
+	assert_int_equal(source_begin(&f), 0);
+	assert_int_equal(source_stop(&f, 5000), 0);
+	assert_int_equal(source_give(&f), 0);
+	assert_int_equal(move_guest_never(f.rig.guest, GUEST_TOKEN, &f.err), 0);
+	assert_int_equal(f.rig.vm->status, VM_PAUSED);
+	assert_true(guest_rig_stands(&f.rig));
+	assert_int_equal(vm_resume(f.rig.vm), 0);
+	assert_true(guest_rig_runs(&f.rig));
 	source_unmake(&f);
 }
 
@@ -141,6 +157,7 @@ int main(void)
 		cmocka_unit_test(test_given_is_marked_and_lets_the_disk_go),
 		cmocka_unit_test(test_given_stands_until_it_is_told),
 		cmocka_unit_test(test_never_brings_it_back),
+		cmocka_unit_test(test_never_brings_it_back_as_it_was),
 		cmocka_unit_test(test_never_waits_for_the_disk),
 		cmocka_unit_test(test_ran_ends_the_process),
 		cmocka_unit_test(test_neither_is_for_a_vm_that_was_not_given),

@@ -16,6 +16,7 @@
 #include "memory/dirty.h"
 #include "move/guest/internal.h"
 #include "vm/memory_map.h"
+#include "vm/save.h"
 
 static const char other[] = "other";
 
@@ -111,9 +112,17 @@ struct problem_case {
 	void (*make)(struct source_rig *f);
 };
 
-static void make_paused(struct source_rig *f)
+static void ask_for_reset(struct source_rig *f)
+{
+	vmachine_write(&f->rig.machine, BUS_PIO, PORT_RESET, 1, 0x02);
+	vmachine_write(&f->rig.machine, BUS_PIO, PORT_RESET, 1, 0x06);
+	assert_true(f->rig.vm->posted != 0);
+}
+
+static void make_paused_before_a_reset(struct source_rig *f)
 {
 	assert_int_equal(vm_pause(f->rig.vm), 0);
+	ask_for_reset(f);
 }
 
 static void make_debugged(struct source_rig *f)
@@ -145,7 +154,7 @@ static void make_unlogged(struct source_rig *f)
 static void test_each_blocker_has_its_way_out(void **state _unused_)
 {
 	static const struct problem_case cases[] = {
-		{ "utsusu resume", make_paused },
+		{ "utsusu resume", make_paused_before_a_reset },
 		{ "detach", make_debugged },
 		{ "run the VM with vhost=off", make_vhost },
 		{ "give --uuid", make_nameless },
@@ -372,19 +381,133 @@ static void test_a_disk_that_cannot_flush_ends_the_stop(void **state _unused_)
 	source_unmake(&f);
 }
 
-static void test_a_pause_meanwhile_ends_the_stop(void **state _unused_)
+/* ---- a VM that its user paused ---- */
+
+static void make_with_a_request(struct source_rig *f)
+{
+	source_make(f, "drop:op=write");
+	guest_rig_drive(&f->rig);
+	guest_rig_write(&f->rig, 0);
+	while (!block_drop_held(f->rig.block))
+		usleep(1000);
+	assert_int_equal(source_begin(f), 0);
+}
+
+static void assert_paused_until_resumed(struct source_rig *f)
+{
+	assert_int_equal(f->rig.vm->status, VM_PAUSED);
+	assert_false(f->rig.vm->finishing);
+	assert_true(guest_rig_stands(&f->rig));
+	assert_int_equal(vm_resume(f->rig.vm), 0);
+	assert_true(guest_rig_runs(&f->rig));
+}
+
+static void test_a_paused_vm_stands_while_its_disk_finishes(void **state _unused_)
 {
 	struct source_rig f;
 
-	source_make(&f, NULL);
-	assert_int_equal(source_begin(&f), 0);
-	assert_int_equal(move_guest_stop(f.rig.guest, source_mover, 5000, &f.err), 0);
+	make_with_a_request(&f);
 	assert_int_equal(vm_pause(f.rig.vm), 0);
+	assert_int_equal(move_guest_stop(f.rig.guest, source_mover, 5000, &f.err), 0);
+	guest_rig_turn_for(&f.rig, 20);
+	assert_true(guest_rig_stands(&f.rig));
+	block_drop_hold(f.rig.block, false);
 	guest_rig_turn_until(&f.rig, &f.rig.stops, 1);
-	assert_int_equal(f.rig.stop_error.code, -EBUSY);
-	assert_non_null(strstr(f.rig.stop_error.message, "paused"));
+	assert_int_equal(f.rig.stop_error.code, 0);
+	assert_true(guest_rig_stands(&f.rig));
+	assert_int_equal(guest_rig_answered(&f.rig), 1);
+	/* What it is now goes away with it. */
+	assert_int_equal(vm_resume(f.rig.vm), -EBUSY);
+	assert_int_equal(move_guest_cancel(f.rig.guest, source_mover, &f.err), 0);
+	assert_paused_until_resumed(&f);
+	guest_rig_write(&f.rig, 1);
+	guest_rig_wait_answer(&f.rig);
+	source_unmake(&f);
+}
+
+static void test_a_pause_meanwhile_is_kept(void **state _unused_)
+{
+	struct source_rig f;
+
+	make_with_a_request(&f);
+	assert_int_equal(move_guest_stop(f.rig.guest, source_mover, 5000, &f.err), 0);
+	guest_rig_turn_for(&f.rig, 10);
+	assert_int_equal(vm_pause(f.rig.vm), 0);
+	block_drop_hold(f.rig.block, false);
+	guest_rig_turn_until(&f.rig, &f.rig.stops, 1);
+	assert_int_equal(f.rig.stop_error.code, 0);
+	move_guest_forget(f.rig.guest, source_mover);
+	assert_paused_until_resumed(&f);
+	source_unmake(&f);
+}
+
+static void test_a_resume_meanwhile_lets_it_run(void **state _unused_)
+{
+	struct source_rig f;
+
+	make_with_a_request(&f);
+	assert_int_equal(vm_pause(f.rig.vm), 0);
+	assert_int_equal(move_guest_stop(f.rig.guest, source_mover, 5000, &f.err), 0);
+	guest_rig_turn_for(&f.rig, 10);
+	assert_true(f.rig.vm->finishing);
 	assert_int_equal(vm_resume(f.rig.vm), 0);
-	assert_int_equal(source_stop(&f, 5000), 0);
+	assert_true(guest_rig_runs(&f.rig));
+	block_drop_hold(f.rig.block, false);
+	guest_rig_turn_until(&f.rig, &f.rig.stops, 1);
+	assert_int_equal(f.rig.stop_error.code, 0);
+	assert_true(guest_rig_stands(&f.rig));
+	source_unmake(&f);
+}
+
+static void test_a_paused_vm_whose_disk_hangs_stays_paused(void **state _unused_)
+{
+	struct source_rig f;
+
+	make_with_a_request(&f);
+	assert_int_equal(vm_pause(f.rig.vm), 0);
+	assert_int_equal(source_stop(&f, 20), -ETIMEDOUT);
+	assert_paused_until_resumed(&f);
+	block_drop_hold(f.rig.block, false);
+	guest_rig_wait_answer(&f.rig);
+	source_unmake(&f);
+}
+
+/* Whoever holds it meanwhile looks at one that stands with all its threads; and one that is ended does not run once more. */
+static void test_another_holder_ends_the_finishing(void **state _unused_)
+{
+	struct source_rig f;
+	uint64_t exits;
+
+	make_with_a_request(&f);
+	assert_int_equal(vm_pause(f.rig.vm), 0);
+	vm_finish_requests(f.rig.vm, true);
+	assert_int_equal(vm_hold(f.rig.vm, VM_HELD_BY_DEBUGGER), 0);
+	assert_false(f.rig.vm->finishing);
+	assert_int_equal(vm_let_go(f.rig.vm, VM_HELD_BY_DEBUGGER), 0);
+	vm_finish_requests(f.rig.vm, true);
+	block_drop_hold(f.rig.block, false);
+	exits = guest_rig_exits(&f.rig);
+	vm_end(f.rig.vm, VM_END_FORCED, "test");
+	assert_int_equal(guest_rig_exits(&f.rig), exits);
+	source_unmake(&f);
+}
+
+static void test_one_who_would_let_it_run_gets_no_state(void **state _unused_)
+{
+	struct source_rig f;
+	uint64_t len;
+
+	source_make(&f, NULL);
+	assert_int_equal(vm_pause(f.rig.vm), 0);
+	assert_int_equal(source_begin(&f), 0);
+	assert_int_equal(move_guest_save(f.rig.guest, source_mover, VM_STATE_PAUSED_SINCE - 1, &len,
+					 &f.err),
+			 -EPROTONOSUPPORT);
+	assert_non_null(strstr(f.err.message, "is paused"));
+	assert_int_equal(
+		move_guest_save(f.rig.guest, source_mover, VM_STATE_PAUSED_SINCE, &len, &f.err), 0);
+	assert_int_equal(move_guest_cancel(f.rig.guest, source_mover, &f.err), 0);
+	assert_paused_until_resumed(&f);
 	source_unmake(&f);
 }
 
@@ -395,9 +518,7 @@ static void test_a_reset_comes_before_the_stop(void **state _unused_)
 
 	source_make(&f, NULL);
 	assert_int_equal(source_begin(&f), 0);
-	vmachine_write(&f.rig.machine, BUS_PIO, PORT_RESET, 1, 0x02);
-	vmachine_write(&f.rig.machine, BUS_PIO, PORT_RESET, 1, 0x06);
-	assert_true(f.rig.vm->posted != 0);
+	ask_for_reset(&f);
 	assert_int_equal(source_stop(&f, 5000), 0);
 	assert_int_equal(f.rig.vm->posted, 0);
 	assert_int_equal(f.rig.vm->status, VM_PAUSED);
@@ -513,7 +634,12 @@ int main(void)
 		cmocka_unit_test(test_what_comes_after_waits_in_the_ring),
 		cmocka_unit_test(test_a_request_that_does_not_end_ends_the_stop),
 		cmocka_unit_test(test_a_disk_that_cannot_flush_ends_the_stop),
-		cmocka_unit_test(test_a_pause_meanwhile_ends_the_stop),
+		cmocka_unit_test(test_a_paused_vm_stands_while_its_disk_finishes),
+		cmocka_unit_test(test_a_pause_meanwhile_is_kept),
+		cmocka_unit_test(test_a_resume_meanwhile_lets_it_run),
+		cmocka_unit_test(test_a_paused_vm_whose_disk_hangs_stays_paused),
+		cmocka_unit_test(test_another_holder_ends_the_finishing),
+		cmocka_unit_test(test_one_who_would_let_it_run_gets_no_state),
 		cmocka_unit_test(test_a_reset_comes_before_the_stop),
 		cmocka_unit_test(test_a_guest_that_switches_itself_off_is_not_stopped),
 		cmocka_unit_test(test_a_running_vm_is_saved_and_runs_on),

@@ -118,6 +118,36 @@ static void the_guest_goes_on_in_the_other(void **state _unused_)
 	tear_down(&rig);
 }
 
+static void a_paused_guest_stays_paused(void **state _unused_)
+{
+	struct rig rig;
+
+	set_up(&rig);
+	near_vm_pause(&rig.old);
+	if (upgrade(&rig) < 0)
+		fail_msg("%s", rig.err.message);
+	assert_false(near_vm_runs(&rig.heir, false) || near_vm_runs(&rig.old, false));
+	near_vm_resume(&rig.heir);
+	assert_heir_runs(&rig);
+	tear_down(&rig);
+}
+
+/* An older one would let it run. */
+static void a_paused_guest_does_not_go_back(void **state _unused_)
+{
+	struct rig rig;
+
+	set_up(&rig);
+	near_vm_pause(&rig.old);
+	rig.heir_min = rig.heir_max = VM_STATE_PAUSED_SINCE - 1;
+	assert_int_equal(upgrade(&rig), -EPROTONOSUPPORT);
+	assert_non_null(strstr(rig.err.message, "is paused"));
+	assert_false(near_vm_runs(&rig.old, false));
+	near_vm_resume(&rig.old);
+	assert_old_runs(&rig);
+	tear_down(&rig);
+}
+
 /* What the guest writes there is in the RAM that it had here. */
 static void both_have_one_ram(void **state _unused_)
 {
@@ -422,6 +452,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_guest_goes_on_in_the_other),
+		cmocka_unit_test(a_paused_guest_stays_paused),
+		cmocka_unit_test(a_paused_guest_does_not_go_back),
 		cmocka_unit_test(both_have_one_ram),
 		cmocka_unit_test(a_check_changes_nothing),
 		cmocka_unit_test(what_stands_against_it_is_told_before),

@@ -332,6 +332,68 @@ static void versions_before_move_both_ways(void **state _unused_)
 	assert_moved(&(struct move_plan){ .destination_states = later, .n_streams = 4 });
 }
 
+/* ---- a VM that its user paused ---- */
+
+/* Neither runs before its user says so, and then one does. */
+static void assert_paused(struct move_rig *rig, bool at_destination)
+{
+	assert_false(near_vm_runs(&rig->from, false) || near_vm_runs(&rig->to, false));
+	near_vm_resume(at_destination ? &rig->to : &rig->from);
+	move_rig_assert_one(rig, at_destination);
+}
+
+static void assert_moved_paused(const struct move_plan *plan)
+{
+	struct move_rig *rig = move_rig_run(plan);
+
+	if (rig->source.end != MOVE_END_RAN || rig->destination.end != MOVE_END_RAN)
+		fail_msg("%s; %s", rig->source.err.message, rig->destination.err.message);
+	assert_int_equal(__atomic_load_n(&rig->to.guest.first_ns, __ATOMIC_ACQUIRE), 0);
+	assert_paused(rig, true);
+	move_rig_free(rig);
+}
+
+static void pause_source(struct move_rig *rig)
+{
+	near_vm_pause(&rig->from);
+}
+
+static void a_paused_vm_moves_and_stays_paused(void **state _unused_)
+{
+	assert_moved_paused(&(struct move_plan){ .paused = true });
+	assert_moved_paused(&(struct move_plan){ .paused = true, .tls = true, .n_streams = 4 });
+	assert_moved_paused(&(struct move_plan){
+		.fault = WIRE_LATE, .at = MOVE_REHEARSED, .hook = pause_source });
+}
+
+static void a_paused_vm_that_does_not_go_stays_paused(void **state _unused_)
+{
+	static const uint16_t before[2] = { VM_STATE_PAUSED_SINCE - 1, VM_STATE_PAUSED_SINCE - 1 };
+	const struct move_plan plans[] = {
+		{ .paused = true, .destination_states = before },
+		{ .fault = WIRE_LATE,
+		  .at = MOVE_REHEARSED,
+		  .hook = pause_source,
+		  .destination_states = before },
+		{ .paused = true,
+		  .cancels = true,
+		  .cancel_at = PHASE_MEMORY,
+		  .max_bandwidth = MIB(1) },
+		{ .paused = true, .fault = WIRE_CUT, .at = MOVE_STATE },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(plans); i++) {
+		struct move_rig *rig = move_rig_run(&plans[i]);
+
+		print_message("%s\n", rig->source.err.message);
+		assert_int_not_equal(rig->source.end, MOVE_END_RAN);
+		assert_true(!plans[i].destination_states ||
+			    strstr(rig->source.err.message, "is paused"));
+		assert_paused(rig, false);
+		move_rig_free(rig);
+	}
+}
+
 /* Before anything was begun. */
 static void versions_too_far_apart_are_refused_by_name(void **state _unused_)
 {
@@ -341,9 +403,9 @@ static void versions_too_far_apart_are_refused_by_name(void **state _unused_)
 		{ .destination_states = later },
 		{ .source_states = later },
 	};
-	static const char *const said[] = { "versions 1 to 1 of it, the destination's 3 to 32",
-					    "versions 1 to 2 of it, the destination's 3 to 32",
-					    "versions 3 to 32 of it, the destination's 1 to 2" };
+	static const char *const said[] = { "versions 1 to 1 of it, the destination's 4 to 32",
+					    "versions 1 to 3 of it, the destination's 4 to 32",
+					    "versions 4 to 32 of it, the destination's 1 to 3" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(plans); i++) {
 		struct move_rig *rig = move_rig_run(&plans[i]);
@@ -456,6 +518,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_refused_rehearsal_stops_nothing),
 		cmocka_unit_test(a_kvm_that_forgets_stops_nothing),
 		cmocka_unit_test(versions_before_move_both_ways),
+		cmocka_unit_test(a_paused_vm_moves_and_stays_paused),
+		cmocka_unit_test(a_paused_vm_that_does_not_go_stays_paused),
 		cmocka_unit_test(versions_too_far_apart_are_refused_by_name),
 		cmocka_unit_test(a_stale_generation_is_refused),
 		cmocka_unit_test(never_brings_the_guest_back),

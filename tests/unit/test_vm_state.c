@@ -598,23 +598,74 @@ static void assert_same_but_offsets(const struct buffer *x, const struct buffer 
 	buffer_release(&copies[1]);
 }
 
-/* A file that a program of the version before wrote from such a VM: it loads, and is written again for that program as it
- * would itself have written it. */
-static void the_previous_version_loads_and_is_written(void **state)
+static void save_as(struct fixture *f, uint16_t version, int code, struct buffer *ret_stream)
+{
+	buffer_init(ret_stream, MIB(64));
+	quiesce_begin(&f->from.vm->quiesce);
+	assert_int_equal(vm_save_as(f->from.vm, VM_SAVE_ALL, version, ret_stream, &f->err), code);
+	quiesce_end(&f->from.vm->quiesce);
+}
+
+/* By its user: who else holds it is not at the other end. */
+static void a_pause_goes_along(void **state)
 {
 	struct fixture *f = *state;
+	struct buffer held, paused;
+
+	assert_int_equal(vm_hold(f->from.vm, VM_HELD_BY_MOVE), 0);
+	save_as(f, VM_STATE_VERSION, 0, &held);
+	assert_int_equal(vm_hold(f->from.vm, VM_HELD_BY_USER), 0);
+	save_as(f, VM_STATE_VERSION, 0, &paused);
+	load(f, &paused, VM_LOAD_REHEARSAL);
+	assert_int_equal(f->to.vm->holders, 0);
+	load(f, &held, VM_LOAD_WHOLE);
+	assert_int_equal(f->to.vm->holders, 0);
+	load(f, &paused, VM_LOAD_WHOLE);
+	assert_int_equal(f->to.vm->holders, VM_HELD_BY_USER);
+	buffer_release(&held);
+	buffer_release(&paused);
+}
+
+static void a_pause_is_not_forgotten_for_an_older_program(void **state)
+{
+	struct fixture *f = *state;
+	struct buffer out;
+
+	assert_int_equal(vm_hold(f->from.vm, VM_HELD_BY_USER), 0);
+	for (uint16_t version = VM_STATE_VERSION_MIN; version < VM_STATE_PAUSED_SINCE; version++) {
+		f->err = (struct error){ 0 };
+		save_as(f, version, -EPROTONOSUPPORT, &out);
+		assert_non_null(strstr(f->err.message, "is paused"));
+		buffer_release(&out);
+	}
+}
+
+/* A file that a program of a version before wrote from such a VM: it loads, and is written again for that program as it
+ * would itself have written it. */
+static void former_version(struct fixture *f, uint16_t version, const char *name)
+{
 	struct buffer old, again;
 
-	read_data("vm-state-1.bin", &old);
+	read_data(name, &old);
 	load(f, &old, VM_LOAD_REHEARSAL);
 	load(f, &old, VM_LOAD_WHOLE);
 	buffer_init(&again, MIB(64));
 	quiesce_begin(&f->to.vm->quiesce);
-	assert_int_equal(vm_save_as(f->to.vm, VM_SAVE_ALL, 1, &again, &f->err), 0);
+	assert_int_equal(vm_save_as(f->to.vm, VM_SAVE_ALL, version, &again, &f->err), 0);
 	quiesce_end(&f->to.vm->quiesce);
 	assert_same_but_offsets(&old, &again);
 	buffer_release(&old);
 	buffer_release(&again);
+}
+
+static void version_1_loads_and_is_written(void **state)
+{
+	former_version(*state, 1, "vm-state-1.bin");
+}
+
+static void version_2_loads_and_is_written(void **state)
+{
+	former_version(*state, 2, "vm-state-2.bin");
 }
 
 static void versions_out_of_reach_are_refused(void **state)
@@ -657,7 +708,10 @@ int main(void)
 		TEST(a_guest_that_slept_for_ages_is_not_believed),
 		TEST(a_load_that_takes_time_counts_it),
 		TEST(an_arrival_is_announced),
-		TEST(the_previous_version_loads_and_is_written),
+		TEST(a_pause_goes_along),
+		TEST(a_pause_is_not_forgotten_for_an_older_program),
+		TEST(version_1_loads_and_is_written),
+		TEST(version_2_loads_and_is_written),
 		TEST(versions_out_of_reach_are_refused),
 	};
 

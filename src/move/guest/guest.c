@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "move/guest/internal.h"
+#include "vm/interrupts.h"
 
 const char *move_stage_name(enum move_stage stage)
 {
@@ -136,6 +137,13 @@ int move_guest_expect(const struct move_guest *guest, const void *owner, unsigne
 		problems_add(problems, &err_);                                                     \
 	} while (0)
 
+/* A reset that waits for the VM to run is in no state. */
+static bool is_between_lives(const struct vm *vm)
+{
+	return vm->holders & VM_HELD_BY_USER &&
+	       __atomic_load_n(&vm->posted, __ATOMIC_SEQ_CST) & VM_POSTED_RESET;
+}
+
 static void check_status(const struct vm *vm, struct problems *problems)
 {
 	const char *name = vm->config->name;
@@ -147,9 +155,11 @@ static void check_status(const struct vm *vm, struct problems *problems)
 		problem(problems, -EBUSY, EXIT_STATUS_BUSY,
 			"%s: stands on a request of a breakpoint; let it go on, or leave the watch",
 			name);
-	else if (vm->holders & VM_HELD_BY_USER)
+	else if (is_between_lives(vm))
 		problem(problems, -EBUSY, EXIT_STATUS_BUSY,
-			"%s: is paused; resume it first: utsusu resume %s", name, name);
+			"%s: was paused when its guest asked for a reset; resume it first: utsusu "
+			"resume %s",
+			name, name);
 	else if (vm->status != VM_RUNNING && !vm->holders)
 		problem(problems, -EBUSY, EXIT_STATUS_BUSY, "%s: is %s; try again when it runs",
 			name, vm_status_name(vm->status));

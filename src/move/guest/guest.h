@@ -117,8 +117,8 @@ const struct memory *move_guest_memory(const struct move_guest *guest);
 /* At MOVE_GIVEN: to whom, by which token; NULL otherwise. */
 const struct mark_given *move_guest_mark(const struct move_guest *guest);
 
-/* Everything on this side that forbids a move now, each with its way out: a debugger, a breakpoint that holds, vhost, a
- * pause ... Changes nothing. */
+/* Everything on this side that forbids a move now, each with its way out: a debugger, a breakpoint that holds, vhost ...
+ * Changes nothing. */
 void move_guest_check(struct move_guest *guest, struct problems *problems);
 
 /* Source. Takes both descriptors (also on failure). `mark`: an empty file of the host's marks, where `given` is written (-1 for a
@@ -138,8 +138,9 @@ _must_check_ int move_guest_log_disk(struct move_guest *guest, const void *owner
 /* Of each 10 ms the vCPUs run (100 - percent) %: 0..99. */
 _must_check_ int move_guest_throttle(struct move_guest *guest, const void *owner,
 				     unsigned int percent, struct error *err);
-/* Takes no new disk requests, finishes those that there are and makes them durable - the vCPUs still run -, then stops everything and
- * collects a last time; then events.stopped. A request that does not end within `deadline_ms` is an error, and the VM goes on. */
+/* Takes no new disk requests, finishes those that there are and makes them durable - the vCPUs still run, unless their user paused
+ * them -, then stops everything and collects a last time; then events.stopped. A request that does not end within `deadline_ms` is an
+ * error, and the VM goes on as it was. */
 _must_check_ int move_guest_stop(struct move_guest *guest, const void *owner,
 				 unsigned int deadline_ms, struct error *err);
 /* All state, written at shared.state_at, for a program that reads `version` of it (vm/save.h; 0: for our own kind). While the VM

@@ -221,6 +221,7 @@ int move_guest_throttle(struct move_guest *guest, const void *owner, unsigned in
 static void stop_failed(struct move_guest *guest, const struct error *err)
 {
 	(void)!vm_let_go(guest->vm, VM_HELD_BY_MOVE);
+	vm_finish_requests(guest->vm, false);
 	board_drain(guest->vm, false);
 	guest->stage = MOVE_LOGGING;
 	if (guest->succession)
@@ -266,13 +267,15 @@ static int try_hold(struct move_guest *guest, struct error *err)
 static int try_stop(struct move_guest *guest, struct error *err)
 {
 	uint64_t pages;
-	/* Whoever pauses a VM stops its queues too, which then finish nothing. */
 	int r = guest->vm->status == VM_RESETTING
 			? 0
 			: judge_now(guest, guest->owner, guest->succession, err);
 
-	if (r == 0)
+	if (r == 0) {
+		/* Whoever paused the VM stopped its queues too, which then finish nothing. */
+		vm_finish_requests(guest->vm, true);
 		r = board_drained(guest->vm, err);
+	}
 	if (r == 1)
 		r = try_hold(guest, err);
 	if (r == 1 && !guest->succession) {
@@ -367,6 +370,7 @@ void move_source_end(struct move_guest *guest)
 		memory_dirty_stop(guest->vm->memory);
 	}
 	move_disks_unlog(guest);
+	vm_finish_requests(guest->vm, false);
 	board_drain(guest->vm, false);
 	guest->stage = MOVE_IDLE;
 	guest->owner = NULL;
