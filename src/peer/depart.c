@@ -87,19 +87,24 @@ static int ask_vm(struct departure *departure, struct move_facts *ret_facts, str
 	return r;
 }
 
-/* Whether it is there at all, in words for a person; and what its guest has touched. */
+/* Whether it is there at all, in words for a person; what its guest has touched, and whether that stands. */
 static int ask_info(struct departure *departure, struct error *err)
 {
 	_cleanup_(connectionp) struct api_connection *connection = NULL;
+	struct peer_machine *machine = &departure->ask.machine;
 	json_auto_t *answer = NULL;
+	const char *state;
 	int r = api_connect(name_of(departure), &connection, err);
 
 	if (r == 0)
 		r = api_call(connection, json_pack("{s:s}", "command", "info"), &answer, err);
-	if (r == 0)
-		departure->ask.machine.populated =
-			(uint64_t)json_integer_value(json_object_get(answer, "memory_populated"));
-	return r;
+	if (r < 0)
+		return r;
+	machine->populated =
+		(uint64_t)json_integer_value(json_object_get(answer, "memory_populated"));
+	state = json_string_value(json_object_get(answer, "state"));
+	machine->paused = state && strcmp(state, "paused") == 0;
+	return 0;
 }
 
 static int next_generation(struct departure *departure, const struct move_facts *facts,
@@ -489,8 +494,8 @@ static json_t *encode_answer(const struct departure *departure, bool moving)
 						(int)departure->problems.list[i].status));
 	for (size_t i = 0; i < departure->notes.count; i++)
 		json_array_append_new(notes, json_string(departure->notes.list[i]));
-	return json_pack("{s:b, s:o, s:o, s:b}", "ok", 1, "problems", problems, "notes", notes,
-			 "moving", (int)moving);
+	return json_pack("{s:b, s:o, s:o, s:b, s:b}", "ok", 1, "problems", problems, "notes", notes,
+			 "moving", (int)moving, "paused", (int)departure->ask.machine.paused);
 }
 
 /* Also for a mover that was killed and could say nothing: whoever heard its last line does not hear this one. */

@@ -91,6 +91,7 @@ static const struct schema_row machine_rows[] = {
 	{ ROW(SCHEMA_BOOL, plain, "plain"), .help = "without TLS" },
 	{ ROW(SCHEMA_BOOL, copy_disks, "copy_disks"), .help = "disks are copied" },
 	{ ROW(SCHEMA_BOOL, postcopy, "postcopy"), .help = "it may run before its memory is there" },
+	{ ROW(SCHEMA_BOOL, paused, "paused"), .help = "it stays paused" },
 };
 #undef type_of_rows
 static const struct schema machine_schema = { machine_rows, ARRAY_SIZE(machine_rows),

@@ -58,6 +58,7 @@ struct peer_machine {
 	bool plain; /* no TLS */
 	bool copy_disks; /* into those disks of this host's list that may be written so; the others are shared */
 	bool postcopy; /* it may have to run before all of its memory is there */
+	bool paused; /* by its user, and so it must be there: who does not know the word would let it run */
 };
 
 enum peer_command {

@@ -307,7 +307,9 @@ const struct command commands[] = {
 	{ .name = "pause",
 	  .arguments = "NAME",
 	  .summary = "stop a VM's processors for a while",
-	  .about = "The guest does not notice, except by clocks outside of it.\n",
+	  .about =
+		  "The guest does not notice, except by clocks outside of it. A VM that is moved, saved or upgraded "
+		  "stays paused.\n",
 	  .options = &name_schema,
 	  .run = pause_vm },
 	{ .name = "resume",

@@ -35,6 +35,7 @@ struct watching {
 	bool cancelled; /* was asked for */
 	bool silent;	/* nobody writes progress any more, or was asked to */
 	bool moving;	/* nothing stood against it */
+	bool paused;	/* by its user, there as here */
 	json_t *end;	/* the mover's last line */
 	char said[200]; /* the last line that was printed where there is no terminal */
 	sigset_t mask_before;
@@ -245,20 +246,25 @@ static int refuse(const json_t *problems)
 	return tell(&err);
 }
 
-static void print_where(const struct command_options *options, const char *ended)
+static void print_where(const struct watching *watching)
 {
+	const struct command_options *options = watching->options;
+	const char *ended = json_text(watching->end, "ended", "");
+
 	if (ended[0])
 		printf("%s ran on %s and has ended there, %s", options->name, options->host, ended);
 	else
-		printf("%s runs on %s", options->name, options->host);
+		printf("%s %s on %s", options->name, watching->paused ? "is paused" : "runs",
+		       options->host);
 }
 
-static void print_cost(const struct command_options *options, const json_t *end)
+static void print_cost(const struct watching *watching)
 {
+	const json_t *end = watching->end;
 	uint64_t total = number_of(end, "total_ms"), bytes = number_of(end, "wire_bytes");
 	char size[32], time[32];
 
-	print_where(options, json_text(end, "ended", ""));
+	print_where(watching);
 	if (!total) { /* its mover died, and could not tell */
 		putchar('\n');
 		return;
@@ -280,7 +286,7 @@ static int finish(struct watching *watching)
 	clear_line(watching);
 	if (strcmp(how, "ran") == 0) {
 		if (!watching->options->json)
-			print_cost(watching->options, watching->end);
+			print_cost(watching);
 		return EXIT_STATUS_OK;
 	}
 	if (status < EXIT_STATUS_FAILED || status > EXIT_STATUS_GUEST)
@@ -334,6 +340,7 @@ static int move(struct watching *watching)
 	if (json_array_size(problems))
 		return refuse(problems);
 	watching->moving = true;
+	watching->paused = json_is_true(json_object_get(answer, "paused"));
 	if (!watching->options->json)
 		print_problems(answer, watching->options->name);
 	if (watching->options->detach)

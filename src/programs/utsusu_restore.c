@@ -264,12 +264,27 @@ static int restore(struct restoring *restoring, struct mover_run *run, struct er
 	return r;
 }
 
+/* As its user had paused it when it was saved. */
+static bool is_paused(const char *name)
+{
+	_cleanup_(connectionp) struct api_connection *connection = NULL;
+	json_auto_t *status = NULL;
+	struct error unheard = { 0 };
+	const char *state = NULL;
+
+	if (api_connect(name, &connection, &unheard) == 0 &&
+	    api_call(connection, json_pack("{s:s}", "command", "status"), &status, &unheard) == 0)
+		state = json_string_value(json_object_get(status, "state"));
+	return state && strcmp(state, "paused") == 0;
+}
+
 static void tell_runs(const struct mover_run *run, uint64_t ms)
 {
 	const struct restoring *restoring = run->ctx;
 
-	printf("%s runs: from %s, %" PRIu64 ".%" PRIu64 " s\n", run->name, restoring->options->file,
-	       ms / 1000, ms % 1000 / 100);
+	printf("%s %s: from %s, %" PRIu64 ".%" PRIu64 " s\n", run->name,
+	       is_paused(run->name) ? "is paused, as it was saved" : "runs",
+	       restoring->options->file, ms / 1000, ms % 1000 / 100);
 	fflush(stdout);
 }
 

@@ -133,6 +133,20 @@ static void nothing_is_lost_by_not_saying_it(void **state _unused_)
 	discard(again);
 }
 
+/* An older host refuses that word, where it would let the VM run. */
+static void a_pause_is_said(void **state _unused_)
+{
+	json_auto_t *json = kept(PEER_RESERVE);
+	struct peer_request *request = decode(json);
+	json_auto_t *ours = NULL;
+
+	assert_false(request->machine.paused);
+	request->machine.paused = true;
+	ours = peer_request_encode(request);
+	assert_true(json_is_true(json_object_get(json_object_get(ours, "machine"), "paused")));
+	discard(request);
+}
+
 /* Something new is not left out in silence: who wants it is refused by name. */
 static void what_is_unknown_is_refused(void **state _unused_)
 {
@@ -153,6 +167,7 @@ int main(void)
 		cmocka_unit_test(their_values_are_understood),
 		cmocka_unit_test(what_version_1_does_not_know_is_not_sent),
 		cmocka_unit_test(nothing_is_lost_by_not_saying_it),
+		cmocka_unit_test(a_pause_is_said),
 		cmocka_unit_test(what_is_unknown_is_refused),
 	};
 
