@@ -57,6 +57,18 @@ def test_it_goes_on_where_it_was(host, saved):
     host.utsusu("stop", name, "--force")
 
 
+def test_a_paused_one_stays_paused(host, saved):
+    name, vm, file = saved
+    before = look(vm)
+    host.utsusu("pause", name)
+    host.utsusu("save", name, file)
+    assert "is paused, as it was saved" in host.utsusu("restore", file).text
+    assert host.states() == {name: "paused"}
+    host.utsusu("resume", name)
+    goes_on(host, host.console(name), before)
+    host.utsusu("stop", name, "--force")
+
+
 def test_clones_run_beside_it(host, folder):
     name = host.detach()
     vm = host.console(name).ready()

@@ -199,6 +199,15 @@ def test_each_kind_of_pages(place, kind):
         place.host.run("echo 0 >/proc/sys/vm/nr_hugepages")
 
 
+def test_a_paused_one_stays_paused(place, name):
+    place.ask("fill 8")
+    place.host.utsusu("pause", name)
+    place.upgrade(name)
+    assert place.state(name) == "paused"
+    place.host.utsusu("resume", name)
+    place.intact()
+
+
 def test_the_name_works_before_meanwhile_and_after(place, name):
     place.failpoint("upgrade.rehearsed:stop")
     running = place.start_upgrade(name)
