@@ -93,6 +93,31 @@ static void confined_movers_do_it(void **state _unused_)
 		.postcopy = true, .confined = true, .tcp = true, .tls = true });
 }
 
+static void pause_source(struct move_rig *rig)
+{
+	near_vm_pause(&rig->from);
+}
+
+/* What was written before the pause is too much for the wire; it stands there while that comes, and goes on when told. */
+static void a_paused_vm_gets_its_memory(void **state _unused_)
+{
+	struct move_rig *rig = move_rig_run(&(struct move_plan){ .postcopy = true,
+								 .fault = WIRE_LATE,
+								 .at = MOVE_ROUND_DONE,
+								 .after = 1,
+								 .hook = pause_source });
+
+	ended(rig, MOVE_END_RAN, MOVE_END_RAN);
+	print_message("%s\n", rig->source.in_two_places ? "post-copy" : "it was no post-copy");
+	assert_false(near_vm_runs(&rig->to, false));
+	assert_int_equal(__atomic_load_n(&rig->to.guest.first_ns, __ATOMIC_ACQUIRE), 0);
+	assert_int_equal(move_guest_lacks(rig->to.move), 0);
+	near_vm_resume(&rig->to);
+	move_rig_assert_one(rig, true);
+	move_rig_assert_equal(rig);
+	move_rig_free(rig);
+}
+
 /* ---- what fails before the commit ---- */
 
 struct cell {
@@ -397,6 +422,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(over_tls),
 		cmocka_unit_test(over_tcp),
 		cmocka_unit_test(confined_movers_do_it),
+		cmocka_unit_test(a_paused_vm_gets_its_memory),
 		cmocka_unit_test(before_the_commit_the_source_goes_on),
 		cmocka_unit_test(never_brings_the_guest_back),
 		cmocka_unit_test(an_error_before_the_commit_leaves_it_here),
