@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A VM that writes faster than the wire carries runs at the destination before all of its memory is there."""
 
-import json
 import re
 import time
 
