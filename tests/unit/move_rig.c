@@ -15,10 +15,12 @@
 
 #include "base/cleanup.h"
 #include "check.h"
+#include "device/power.h"
 #include "host/sandbox.h"
 #include "kvm/fake.h"
 #include "memory/memory.h"
 #include "move_wire.h"
+#include "vm/memory_map.h"
 
 #define PEER_MS 5000
 #define MSR_LSTAR 0xc0000082
@@ -26,6 +28,7 @@
 /* ---- the guest while frames pass ---- */
 
 #define WORKS 3
+#define POSTCOPY_TURNS 64 /* some pages each: more than the goal lets it stop for */
 
 /* In pages that fill_ram made; the round's end has not been passed on, so the source sees it with the next one. */
 static void work_in_pages(void *arg)
@@ -370,8 +373,10 @@ static void make_vms(struct move_rig *rig)
 	near_vm_start_with_disk(&rig->from, false, !rig->plan->guest_rests,
 				rig->plan->disk ? rig->disk_from : NULL);
 	near_vm_start_with_disk(&rig->to, true, false, rig->plan->disk ? rig->disk_to : NULL);
-	if (rig->plan->postcopy)
+	if (rig->plan->postcopy) {
 		rig->to.guest.twin = rig->from.vm->memory;
+		rig->from.turns_a_look = rig->plan->paused ? 0 : POSTCOPY_TURNS;
+	}
 	rig->to.load_waits = rig->plan->load_waits;
 	set_states(&rig->from, rig->plan->source_states);
 	set_states(&rig->to, rig->plan->destination_states);
@@ -481,8 +486,7 @@ void move_rig_free(struct move_rig *rig)
 
 void move_rig_assert_one(struct move_rig *rig, bool at_destination)
 {
-	uint64_t last_here = __atomic_load_n(&rig->from.guest.last_ns, __ATOMIC_ACQUIRE);
-	uint64_t first_there = __atomic_load_n(&rig->to.guest.first_ns, __ATOMIC_ACQUIRE);
+	uint64_t last_here, first_there;
 
 	if (near_vm_runs(&rig->from, !at_destination) == at_destination ||
 	    near_vm_runs(&rig->to, at_destination) != at_destination)
@@ -491,6 +495,8 @@ void move_rig_assert_one(struct move_rig *rig, bool at_destination)
 			 near_vm_runs(&rig->from, false), near_vm_runs(&rig->to, false),
 			 (int)rig->source.end, rig->source.err.message, (int)rig->destination.end,
 			 rig->destination.err.message);
+	last_here = __atomic_load_n(&rig->from.guest.last_ns, __ATOMIC_ACQUIRE);
+	first_there = __atomic_load_n(&rig->to.guest.first_ns, __ATOMIC_ACQUIRE);
 	if (at_destination)
 		assert_true(first_there && last_here && last_here < first_there);
 	else
@@ -540,6 +546,18 @@ void move_rig_assert_disk(struct move_rig *rig)
 	assert_true(there.st_blocks <= here.st_blocks + here.st_blocks / 4 + 8);
 }
 
+/* The timer's top bit changes every 2.3 s, and its status with it. */
+static void clear_timer_status(struct near_vm *near)
+{
+	struct bus_access clear = { .space = BUS_PIO,
+				    .write = true,
+				    .size = 2,
+				    .address = PORT_ACPI_PM + POWER_PM1_EVENT,
+				    .data = 1 };
+
+	bus_dispatch(near->vm->bus, &clear);
+}
+
 /* What touch_devices left in the clock's memory; its other registers have gone on, as time has. */
 static void assert_clock_remembers(struct near_vm *near)
 {
@@ -559,6 +577,8 @@ static void assert_devices_equal(void *arg)
 	struct list *item, *next;
 
 	quiesce_begin(&rig->to.vm->quiesce);
+	clear_timer_status(&rig->from);
+	clear_timer_status(&rig->to);
 	list_for_each(item, next, &rig->from.vm->devices) {
 		struct device *a = container_of(item, struct device, link);
 		struct device *b = vm_find_device(rig->to.vm, a->name);

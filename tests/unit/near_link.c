@@ -147,10 +147,26 @@ static void call_collect(void *arg)
 	ask->result = move_guest_collect(GUEST(ask), OWNER(ask), &ask->out_number, ask->err);
 }
 
+/* On a busy computer the guest's thread may wait for its turn longer than a round takes. One that stands is not waited for
+ * for long. */
+static void let_guest_work(struct near_vm *near)
+{
+	uint64_t *turns = &near->guest.turns;
+
+	for (int i = 0; i < 500 && __atomic_load_n(turns, __ATOMIC_ACQUIRE) <
+					   near->turns_seen + near->turns_a_look;
+	     i++)
+		usleep(1000);
+	near->turns_seen = __atomic_load_n(turns, __ATOMIC_ACQUIRE);
+}
+
 static int near_collect(struct move_link *link, uint64_t *ret_pages, struct error *err)
 {
 	struct ask ask = { .err = err };
-	int r = ask_vm(link, "collect", call_collect, &ask);
+	int r;
+
+	let_guest_work(near_of(link)->near);
+	r = ask_vm(link, "collect", call_collect, &ask);
 
 	*ret_pages = ask.out_number;
 	return r;

@@ -48,6 +48,9 @@ struct near_vm {
 	void (*stopped)(struct near_vm *near, const void *owner, uint64_t stopped_ns,
 			const struct error *error); /* also told; may be NULL */
 	void *server;				    /* whoever made it knows what */
+	unsigned int
+		turns_a_look; /* its guest makes at least so many between two looks at its dirty log */
+	uint64_t turns_seen;
 	/* Versions of the state that its program knows; set before there is a link. 0: those of vm/save.h */
 	uint16_t state_min, state_max;
 	bool load_waits; /* set before there is a link: a load that counts reads where its guest wrote last */

@@ -355,6 +355,7 @@ static void assert_moved_paused(const struct move_plan *plan)
 
 static void pause_source(struct move_rig *rig)
 {
+	assert_true(near_vm_runs(&rig->from, true));
 	near_vm_pause(&rig->from);
 }
 

@@ -211,16 +211,6 @@ static bool goes_by_mapping(const struct pages_target *target)
 	return !target->demand && (target->hugetlb || target->block > PAGE_BYTES);
 }
 
-/* Of a VM that has ended nobody misses it. */
-static int place(struct pages_target *target, uint64_t first, uint64_t n, const void *content,
-		 struct error *err)
-{
-	struct error why = { 0 };
-	int r = demand_place(target->demand, first, n, content, &why);
-
-	return r == 0 || r == -ESRCH ? 0 : error_set(err, r, why.status, "%s", why.message);
-}
-
 /* Writing to a file of small pages makes them for a third less than a fault for each does, and without a lock that all threads
  * want. */
 static int target_write(struct pages_target *target, uint64_t first, uint64_t n,
@@ -230,7 +220,7 @@ static int target_write(struct pages_target *target, uint64_t first, uint64_t n,
 	uint64_t offset = first * PAGE_BYTES, end = offset + n * PAGE_BYTES;
 
 	if (target->demand)
-		return place(target, first, n, content, err);
+		return demand_bring(target->demand, first, n, content, err);
 	fill(target, first, n);
 	if (goes_by_mapping(target)) {
 		memcpy(target->ram + offset, content, n * PAGE_BYTES);
@@ -407,7 +397,7 @@ static int apply_zero_range(struct pages_target *target, uint64_t first, uint64_
 
 	count(&target->zero_pages, n);
 	if (target->demand)
-		return place(target, first, n, NULL, err);
+		return demand_bring(target->demand, first, n, NULL, err);
 	if (!range_filled(target, first, n))
 		return 0;
 	forget_unlike(target, first, n);

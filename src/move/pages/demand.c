@@ -84,6 +84,15 @@ int demand_place(struct demand *demand, uint64_t first, uint64_t n, const void *
 		     : 0;
 }
 
+int demand_bring(struct demand *demand, uint64_t first, uint64_t n, const void *content,
+		 struct error *err)
+{
+	struct error why = { 0 };
+	int r = demand_place(demand, first, n, content, &why);
+
+	return r == 0 || r == -ESRCH ? 0 : error_set(err, r, why.status, "%s", why.message);
+}
+
 int demand_skip(struct demand *demand, uint64_t first, uint64_t n, struct error *err)
 {
 	int r = -EINVAL;

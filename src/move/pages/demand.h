@@ -75,6 +75,9 @@ _must_check_ int demand_start(struct demand *demand, struct error *err);
  */
 _must_check_ int demand_place(struct demand *demand, uint64_t first, uint64_t n,
 			      const void *content, struct error *err);
+/* The same, for whom a VM that has ended is no error: nobody misses the page. */
+_must_check_ int demand_bring(struct demand *demand, uint64_t first, uint64_t n,
+			      const void *content, struct error *err);
 /* What of [first, first + n) is still expected will not come: holes. */
 _must_check_ int demand_skip(struct demand *demand, uint64_t first, uint64_t n, struct error *err);
 
