@@ -231,24 +231,20 @@ static void make_marks(struct move_rig *rig)
 	rig->destination.job.own_mark_fd = open_again(rig->taken_mark);
 }
 
-static void forget_marks(void)
+/* The next move is another's, with the same token. */
+static void make_state_dir(void)
 {
-	/* The next move of this test is another's, with the same token. */
+	char template[] = "/tmp/utsusu-move-XXXXXX";
+
+	assert_int_equal(setenv("UTSUSU_STATE_DIR", mkdtemp(template), 1), 0);
+}
+
+static void remove_state_dir(void)
+{
 	char command[512];
 
 	snprintf(command, sizeof(command), "rm -rf '%s'", getenv("UTSUSU_STATE_DIR"));
 	assert_int_equal(system(command), 0);
-	assert_int_equal(mkdir(getenv("UTSUSU_STATE_DIR"), 0700), 0);
-}
-
-static void make_state_dir(void)
-{
-	static char template[] = "/tmp/utsusu-move-XXXXXX";
-
-	if (getenv("UTSUSU_STATE_DIR"))
-		forget_marks();
-	else
-		setenv("UTSUSU_STATE_DIR", mkdtemp(template), 1);
 }
 
 /* What the guest left in RAM before it is moved: some pages, some zeroes among them, and the rest never touched. */
@@ -481,6 +477,7 @@ void move_rig_free(struct move_rig *rig)
 		unlink(rig->disk_from);
 		unlink(rig->disk_to);
 	}
+	remove_state_dir();
 	free(rig);
 }
 
