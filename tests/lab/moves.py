@@ -401,6 +401,18 @@ class MovePair:
             assert time.monotonic() < deadline, f"{name} is not settled: {states}; {[self.resolve(name, h) for h in 'AB']}"
             time.sleep(0.3)
 
+    def cancel_amid_memory(self, name, source):
+        """A move that people end while its memory travels, slowly."""
+        self.lab.wires.slow("AB", rate="16mbit")
+        try:
+            running = self.start_move(name, source)
+            running.expect('"phase":"memory"', 60)
+            time.sleep(0.5)
+            running.send_signal(2)
+            assert running.wait(60) != 0
+        finally:
+            self.lab.wires.heal("AB")
+
     def counted_on_disk(self):
         """The newest count on the shared disk, as a machine that has power sees it."""
         side = next(side for side in self.sides.values() if side.machine.alive())
