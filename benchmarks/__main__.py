@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""./bench [--runs N] [--list] [NAME...]: prepares, measures in pairs, prints one line for each."""
+"""./bench [--runs N] [--no-warm-up] [--list] [NAME...]: prepares, measures in pairs, prints one line for each."""
 
 import argparse
 import contextlib
@@ -28,7 +28,7 @@ def main():
         return 2
     process.adopt_descendants()
     try:
-        return _measure(chosen, arguments.runs)
+        return _measure(chosen, arguments)
     except KeyboardInterrupt:
         frame.progress("interrupted; ending what runs")
         return 130
@@ -40,13 +40,15 @@ def _arguments():
     parser = argparse.ArgumentParser(
         prog="./bench", description="Measures each promise beside a peer, in the same lab machine.")
     parser.add_argument("--runs", type=int, metavar="N", help="pairs of runs (default: each its own)")
+    parser.add_argument("--no-warm-up", action="store_true",
+                        help="count the first pair, too: for a look at many in machines that are warm after the first")
     parser.add_argument("--list", action="store_true", help="list the benchmarks and end")
     parser.add_argument("names", nargs="*", metavar="NAME",
                         help="boot.time, or boot for all of that group (default: all)")
     return parser.parse_args()
 
 
-def _measure(chosen, runs):
+def _measure(chosen, arguments):
     subprocess.run(["scripts/dependencies", "bench"], check=True, stdout=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
         if not build.make("build", Report()):
@@ -54,14 +56,14 @@ def _measure(chosen, runs):
     failed = False
     with Stage() as stage:
         for benchmark in chosen:
-            failed |= not _one(benchmark, stage, runs)
+            failed |= not _one(benchmark, stage, arguments)
     return 1 if failed else 0
 
 
-def _one(benchmark, stage, runs):
+def _one(benchmark, stage, arguments):
     """One that fails does not take the others with it: its line says why."""
     try:
-        for result in frame.run(benchmark, stage, runs):
+        for result in frame.run(benchmark, stage, arguments.runs, warm_up=not arguments.no_warm_up):
             frame.emit(result)
         return True
     except Exception as error:      # whatever a monitor, a guest or the lab came to

@@ -88,12 +88,12 @@ def chosen(names):
     return [benchmark for benchmark in TABLE if any(is_meant(benchmark, name) for name in names)]
 
 
-def run(benchmark, stage, runs=None):
-    """Measures in pairs, after one pair that does not count; returns what is to be printed, a line for each row."""
+def run(benchmark, stage, runs=None, warm_up=True):
+    """Measures in pairs, after one pair that does not count (`warm_up`); returns what is to be printed, a line for each row."""
     monitors = [benchmark.ours] + ([benchmark.peer] if benchmark.peer else [])
     taken = [{row.name: [] for row in benchmark.rows} for _ in monitors]
     count = runs or benchmark.runs
-    for number in range(count + 1):
+    for number in range(0 if warm_up else 1, count + 1):
         for monitor, figures in zip(monitors, taken):
             measured = benchmark.figures(_measured(benchmark, stage, monitor))
             note = "warm-up" if number == 0 else f"{number}/{count}"
