@@ -95,7 +95,7 @@ def test_disk_comes_along_there_and_back(local, disk_vm):
 def test_quiet_disk_is_the_same_byte_for_byte(local, disk_vm):
     local.ask("disk 0")
     time.sleep(1)
-    copy(local, disk_vm, "A", "--plain", "--streams", "4")
+    copy(local, disk_vm, "A", "--streams", "4")
     assert digest(local["A"]) == digest(local["B"])
     local.ask("disk 1")
     intact(local)
