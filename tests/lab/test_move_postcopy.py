@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from moves import SLOW, in_two_places
+from moves import SLOW, in_two_places, lines_of
 
 LONG = pytest.mark.long
 
@@ -68,9 +68,9 @@ def test_a_cut_wire_is_waited_for(moving, vm):
 
 def test_who_ends_it_meanwhile_loses_nothing(moving, vm):
     """Its memory is whole nowhere, and nobody needs it any more."""
-    source = source_of(moving, vm)
+    source = moving.here(vm.name)
     target = moving.other(source)
-    writes_much(moving)
+    moving.write_much()
     running = moving.start_move(vm.name, source, "--allow-postcopy", *SLOW)
     wait_for_window(running)
     moving[target].peer.utsusu("stop", vm.name, "--force")
