@@ -81,6 +81,12 @@ def _python():
     return problems
 
 
+def _names():
+    """What pyflakes finds, but for modules that are imported for what they register."""
+    _, output = process.run(["/usr/bin/python3", "-m", "pyflakes", *tree.tracked("*.py"), *tree.scripts("python")])
+    return [line for line in output.splitlines() if "imported but unused" not in line]
+
+
 def _links():
     """Links of documents that point into the tree and find nothing there."""
     problems = []
@@ -104,6 +110,7 @@ CHECKS = [
     ("lines end cleanly", _whitespace),
     ("shell scripts are sound", _shell),
     ("Python compiles", _python),
+    ("Python's names are defined", _names),
     ("links of documents lead somewhere", _links),
 ]
 

@@ -27,7 +27,7 @@ class Watcher:
         return self
 
     def pid(self):
-        return self.host.sh(f"pgrep -n -x utsusu-watch").strip()
+        return self.host.sh("pgrep -n -x utsusu-watch").strip()
 
     def until(self, condition, what):
         return self.host.until(lambda: condition(self), what=what)

@@ -31,6 +31,7 @@ FAULTS = {
     "lines end cleanly": ("docs/x.md", "blank at the end \n"),
     "shell scripts are sound": ("run", CLEAN["run"] + "rm $1\n"),
     "Python compiles": ("tool.py", CLEAN["tool.py"] + "def\n"),
+    "Python's names are defined": ("tool.py", CLEAN["tool.py"] + "print(nobody)\n"),
     "links of documents lead somewhere": ("docs/x.md", "[gone](gone.md)\n"),
 }
 RUN = """
