@@ -7,6 +7,7 @@ import time
 
 import pytest
 from _pytest.runner import runtestprotocol
+from guest_activity import guest_activity
 from labkit import LabError
 
 # From the start on, the machine's kernel notes each #VMEXIT for a shutdown, with the time in seconds since its start. One
@@ -125,8 +126,11 @@ def pytest_runtest_makereport(item, call):
                 machine.kill()      # and up again, so that what the test has to tidy can be tidied
             machine.start()
             item.user_properties.append(LOST["the machine"])
-        elif report.when == "call" and machine.alive() and lost_a_guest(machine, call.duration + 10):
-            item.user_properties.append(LOST["the guest"])
+        elif report.when == "call" and machine.alive():
+            if lost_a_guest(machine, call.duration + 10):
+                item.user_properties.append(LOST["the guest"])
+            if hasattr(report.longrepr, "addsection") and (activity := guest_activity(machine)):
+                report.longrepr.addsection(f"what the guests' processors do in {machine.name}", activity)
 
 
 def _machines(item):
