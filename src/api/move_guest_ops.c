@@ -21,6 +21,7 @@ const struct api_move_ops api_move_guest_ops = {
 	.arrive = move_guest_arrive,
 	.load = move_guest_load,
 	.renew = move_guest_renew,
+	.announce = move_guest_announce,
 	.can_demand = move_guest_can_demand,
 	.demand = move_guest_demand,
 	.filled = move_guest_filled,

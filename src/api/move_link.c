@@ -421,6 +421,12 @@ static int link_renew(struct move_link *link, struct error *err)
 	return order(link, json_pack("{s:s}", "command", "arrive-renew"), MOVE_LINK_WORK_MS, err);
 }
 
+static int link_announce(struct move_link *link, struct error *err)
+{
+	return order(link, json_pack("{s:s}", "command", "arrive-announce"), MOVE_LINK_WORK_MS,
+		     err);
+}
+
 /* The VM sends it before it answers. */
 static int take_access(struct move_link *link, int life, struct move_demand *ret_demand,
 		       struct error *err)
@@ -537,6 +543,7 @@ static const struct move_link_ops far_ops = {
 	.arrive = link_arrive,
 	.load = link_load,
 	.renew = link_renew,
+	.announce = link_announce,
 	.demand = link_demand,
 	.filled = link_filled,
 	.commit = link_commit,

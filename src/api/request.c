@@ -215,6 +215,8 @@ const struct api_command_row api_commands[API_COMMANDS] = {
 			      "load the state from the shared file, or rehearse that" },
 	[API_ARRIVE_RENEW] = { "arrive-renew", &plain_schema,
 			       "make what two VMs must not share new" },
+	[API_ARRIVE_ANNOUNCE] = { "arrive-announce", &plain_schema,
+				  "tell the networks that the VM will run here" },
 	[API_ARRIVE_DEMAND] = { "arrive-demand", &plain_schema,
 				"let memory come while the VM runs" },
 	[API_ARRIVE_FILLED] = { "arrive-filled", &plain_schema, "all memory has come" },

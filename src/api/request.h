@@ -39,6 +39,7 @@
  *   arrive-begin   token, mark                       shared [, mark] -
  *   arrive-load    len, stopped_ns, rehearse (bool)  -               -
  *   arrive-renew   -                                 -               -
+ *   arrive-announce -                                -               -
  *   arrive-demand  -                                 life (a socket, - the userfaultfd and struct move_demand_message come
  *                                                    SEQPACKET)      over the socket, before the answer
  *   arrive-filled  -                                 -               -
@@ -91,6 +92,7 @@ enum api_command {
 	API_ARRIVE_BEGIN,
 	API_ARRIVE_LOAD,
 	API_ARRIVE_RENEW,
+	API_ARRIVE_ANNOUNCE,
 	API_ARRIVE_DEMAND,
 	API_ARRIVE_FILLED,
 	API_ARRIVE_COMMIT,

@@ -64,6 +64,7 @@ struct api_move_ops {
 	int (*load)(struct move_guest *guest, const void *owner, uint64_t len, uint64_t stopped_ns,
 		    bool rehearse, struct error *err);
 	int (*renew)(struct move_guest *guest, const void *owner, struct error *err);
+	int (*announce)(struct move_guest *guest, const void *owner, struct error *err);
 	bool (*can_demand)(const struct move_guest *guest);
 	int (*demand)(struct move_guest *guest, const void *owner, int life, struct error *err);
 	int (*filled)(struct move_guest *guest, const void *owner, struct error *err);

@@ -226,6 +226,12 @@ static int do_renew(struct api_client *client, const struct api_request *request
 	return ops_of(client)->renew(guest_of(client), client, err);
 }
 
+static int do_announce(struct api_client *client, const struct api_request *request _unused_,
+		       json_t **ret_reply _unused_, struct error *err)
+{
+	return ops_of(client)->announce(guest_of(client), client, err);
+}
+
 static int do_demand(struct api_client *client, const struct api_request *request,
 		     json_t **ret_reply _unused_, struct error *err)
 {
@@ -303,18 +309,31 @@ static int do_take(struct api_client *client, const struct api_request *request,
 }
 
 const command_fn move_command_fns[API_COMMANDS] = {
-	[API_MOVE_FACTS] = do_facts,	     [API_MOVE_CHECK] = do_check,
-	[API_MOVE_BEGIN] = do_begin,	     [API_MOVE_COLLECT] = do_collect,
-	[API_MOVE_LOG_DISK] = do_log_disk,   [API_MOVE_THROTTLE] = do_throttle,
-	[API_MOVE_STOP] = do_stop,	     [API_MOVE_SAVE] = do_save,
-	[API_MOVE_CANCEL] = do_cancel,	     [API_MOVE_GIVEN] = do_given,
-	[API_MOVE_NEVER] = do_never,	     [API_MOVE_RAN] = do_ran,
-	[API_ARRIVE_BEGIN] = do_arrive,	     [API_ARRIVE_LOAD] = do_load,
-	[API_ARRIVE_RENEW] = do_renew,	     [API_ARRIVE_DEMAND] = do_demand,
-	[API_ARRIVE_FILLED] = do_filled,     [API_ARRIVE_ABANDON] = do_abandon,
-	[API_ARRIVE_COMMIT] = do_commit,     [API_UPGRADE_CHECK] = do_check_upgrade,
-	[API_HANDOVER_BEGIN] = do_hand_over, [API_HANDOVER_GIVE] = do_give,
-	[API_INHERIT_BEGIN] = do_inherit,    [API_INHERIT_TAKE] = do_take,
+	[API_MOVE_FACTS] = do_facts,
+	[API_MOVE_CHECK] = do_check,
+	[API_MOVE_BEGIN] = do_begin,
+	[API_MOVE_COLLECT] = do_collect,
+	[API_MOVE_LOG_DISK] = do_log_disk,
+	[API_MOVE_THROTTLE] = do_throttle,
+	[API_MOVE_STOP] = do_stop,
+	[API_MOVE_SAVE] = do_save,
+	[API_MOVE_CANCEL] = do_cancel,
+	[API_MOVE_GIVEN] = do_given,
+	[API_MOVE_NEVER] = do_never,
+	[API_MOVE_RAN] = do_ran,
+	[API_ARRIVE_BEGIN] = do_arrive,
+	[API_ARRIVE_LOAD] = do_load,
+	[API_ARRIVE_ANNOUNCE] = do_announce,
+	[API_ARRIVE_RENEW] = do_renew,
+	[API_ARRIVE_DEMAND] = do_demand,
+	[API_ARRIVE_FILLED] = do_filled,
+	[API_ARRIVE_ABANDON] = do_abandon,
+	[API_ARRIVE_COMMIT] = do_commit,
+	[API_UPGRADE_CHECK] = do_check_upgrade,
+	[API_HANDOVER_BEGIN] = do_hand_over,
+	[API_HANDOVER_GIVE] = do_give,
+	[API_INHERIT_BEGIN] = do_inherit,
+	[API_INHERIT_TAKE] = do_take,
 	[API_ARRIVE_WAIT] = do_wait,
 };
 

@@ -66,6 +66,7 @@ struct move_link_ops {
 	int (*load)(struct move_link *link, uint64_t len, uint64_t stopped_ns, bool rehearse,
 		    struct error *err);
 	int (*renew)(struct move_link *link, struct error *err);
+	int (*announce)(struct move_link *link, struct error *err);
 	/* After `arrive`, before what is loaded counts: -EOPNOTSUPP or a refusal with `err` where the VM's host has no such thing. */
 	int (*demand)(struct move_link *link, struct move_demand *ret_demand, struct error *err);
 	/* All memory is there (demand_finish): the VM is like any other, and this mover's no more. */

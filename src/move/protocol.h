@@ -16,6 +16,7 @@
  *     { PAGES, SUMMED, ZEROES, PACKED, DELTAS }* ROUND -->    all streams, as often as need be
  *            <------------------------ ROUND_DONE (all streams of this round are in RAM)
  *     DISK_HASH of each disk, before the last round -->   compared with what was read back
+ *     SOON, before and after the guest is stopped --->   announces the VM's addresses
  *     (post-copy: MISSING in place of the last round)
  *     STATE, STOOD(ns)   ----------------------->
  *            <------------------------ READY
@@ -48,6 +49,7 @@
 #define MOVE_FEATURE_ENDED (1ULL << 34) /* takes ENDED */
 /* ROUND_DONE and STOOD are of 12 and 16 bytes, not 4 and 8. */
 #define MOVE_FEATURE_CLOCK (1ULL << 35)
+#define MOVE_FEATURE_SOON (1ULL << 36) /* takes SOON */
 
 enum move_frame {
 	MOVE_HELLO = 1,
@@ -79,5 +81,6 @@ enum move_frame {
 	MOVE_SUMMED,  /* PAGES with a sum of each before them (move/pages/sum.h): without TLS */
 	MOVE_MISSING, /* a piece of the list of pages that are missing there (move/pages/missing.h); an empty one ends it */
 	MOVE_ENDED, /* destination: text, why the VM needs no more of its memory: it ran, and ended as it should (post-copy) */
+	MOVE_SOON, /* empty: the guest is about to stand still, or does; the networks may learn of the new place */
 	MOVE_FRAMES,
 };

@@ -22,6 +22,10 @@ _must_check_ int virtio_net_new(const struct virtio_host *host,
  * work yet: what is known then is told by virtio_net_arrived. device.lock not held. */
 _must_check_ int virtio_net_announce(struct device *device);
 
+/* Tells the switches that the MAC address is about to be here: one reverse ARP frame. What is sent to the guest from then on waits in
+ * its attachment until it runs, and is not lost. Control thread, which holds the barrier `held`; after the device was started. */
+void virtio_net_arriving(struct device *device, struct quiesce *held);
+
 /* Tells the switches, from the host's side, that the MAC address is here now: reverse ARP frames over about a second. After
  * the device was started; any thread, returns at once. */
 void virtio_net_arrived(struct device *device);

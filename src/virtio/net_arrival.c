@@ -50,6 +50,22 @@ void net_arrival_poked(struct net_pair *pair)
 	next(pair);
 }
 
+/* On each worker in turn; one is this device's. */
+static void tell_before(void *worker, void *arg)
+{
+	struct net_pair *pair = arg;
+
+	if (pair->worker == worker && pair->queue && !pair->gone)
+		send_one(pair);
+}
+
+void virtio_net_arriving(struct device *device, struct quiesce *held)
+{
+	struct virtio_net *vn = virtio_net_of(container_of(device, struct virtio_device, device));
+
+	quiesce_run(held, QUIESCE_WORKER, tell_before, vn->pairs[0]);
+}
+
 void virtio_net_arrived(struct device *device)
 {
 	struct virtio_net *vn = virtio_net_of(container_of(device, struct virtio_device, device));

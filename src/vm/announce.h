@@ -5,5 +5,10 @@
 
 #include "vm/vm.h"
 
-/* Control thread, once after a VM that was loaded began to run here. Returns at once; what is repeated goes on by itself. */
+/* Control thread, of a VM that is held: it will run here in a moment, and stands still, or nearly so, where it was. Returns when one
+ * frame for each network has left, or found no room. */
+void vm_announce_soon(struct vm *vm);
+
+/* Control thread, once after a VM that was loaded began to run here, or one that was to run elsewhere goes on. Returns at once; what is
+ * repeated goes on by itself. */
 void vm_announce(struct vm *vm);

@@ -354,6 +354,7 @@ static const struct api_move_ops move_ops = {
 	.arrive = move_begin,
 	.load = move_load,
 	.renew = move_renew,
+	.announce = move_renew,
 	.demand = move_demand,
 	.filled = move_renew,
 	.commit = move_commit,

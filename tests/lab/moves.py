@@ -344,6 +344,20 @@ class MovePair:
     def start_move(self, name, source, *options, plain=True):
         return self.sides[source].machine.start_command([f"{PROGRAMS}/utsusu", *self._how(name, source, options, plain)])
 
+    def start_stopped(self, name, source, place, *options, plain=True):
+        """A move whose mover stands at this failpoint, or that has ended because it does not come there."""
+        side = self[source if place.startswith("source") else self.other(source)]
+        side.failpoint(f"{place}:stop")
+        running = self.start_move(name, source, *options, plain=plain)
+        deadline = time.monotonic() + 180
+        while running.running():
+            if "T" in side.machine.run("for p in $(pidof utsusu-move); do cut -d' ' -f3 /proc/$p/stat; done", check=False).text:
+                break
+            assert time.monotonic() < deadline, f"nothing stops at {place}: {bytes(running.stdout)[-300:]}"
+            time.sleep(0.1)
+        side.failpoint("")
+        return running
+
     def move(self, name, source, *options, plain=True, timeout=180, check=True):
         """Moves it to the other machine, and waits."""
         result = self.sides[source].peer.utsusu(*self._how(name, source, options, plain), timeout=timeout, check=False)

@@ -50,6 +50,19 @@ def test_each_kind_of_wire(moving, vm, options):
     assert ("--plain" in options) == ("--plain" in outcome.errors), "a wire that others can read is named"
 
 
+def test_what_is_sent_while_it_stands_waits_for_it(moving, vm):
+    """Nothing that comes between the guest's stop and its first instruction is lost: networks send it to the new place already."""
+    source = moving.here(vm.name)
+    running = moving.start_stopped(vm.name, source, "source.stopped")
+    pings = moving.outside.start_command(["ping", "-c", "12", "-i", "0.1", "-W", "60", moves.GUEST])
+    time.sleep(1.5)
+    moving[source].machine.run("kill -CONT $(pidof utsusu-move)")
+    assert running.wait(120) == 0, bytes(running.stderr)[-500:]
+    pings.wait(120)
+    assert "12 received" in bytes(pings.stdout).decode(), bytes(pings.stdout).decode()
+    assert moving.here(vm.name) == moving.other(source)
+
+
 def test_untouched_memory_does_not_travel(moving, vm):
     outcome = moving.move(vm.name, moving.here(vm.name))
     memory = 256 << 20

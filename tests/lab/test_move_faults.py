@@ -229,17 +229,7 @@ def chosen():
 
 def start_and_wait_at(moving, vm, source, schedule):
     """A move that stands at its place, or has ended because it does not come there."""
-    side = moving[source if schedule.place.startswith("source") else moving.other(source)]
-    side.failpoint(f"{schedule.place}:stop")
-    running = moving.start_move(vm.name, source, *PATIENT, *schedule.options, plain=False)
-    deadline = time.monotonic() + 180
-    while running.running():
-        if "T" in side.machine.run("for p in $(pidof utsusu-move); do cut -d' ' -f3 /proc/$p/stat; done", check=False).text:
-            break
-        assert time.monotonic() < deadline, f"nothing stops at {schedule.place}: {bytes(running.stdout)[-300:]}"
-        time.sleep(0.1)
-    side.failpoint("")
-    return running
+    return moving.start_stopped(vm.name, source, schedule.place, *PATIENT, *schedule.options, plain=False)
 
 
 def column_now(moving, vm, source):

@@ -398,6 +398,20 @@ static int near_renew(struct move_link *link, struct error *err)
 	return ask_vm(link, "renew", call_renew, &ask);
 }
 
+static void call_announce(void *arg)
+{
+	struct ask *ask = arg;
+
+	ask->result = move_guest_announce(GUEST(ask), OWNER(ask), ask->err);
+}
+
+static int near_announce(struct move_link *link, struct error *err)
+{
+	struct ask ask = { .err = err };
+
+	return ask_vm(link, "announce", call_announce, &ask);
+}
+
 static void call_demand(void *arg)
 {
 	struct ask *ask = arg;
@@ -627,6 +641,7 @@ struct move_link *near_link_new(struct near_vm *near, const char *unknown)
 		.arrive = near_arrive,
 		.load = near_load,
 		.renew = near_renew,
+		.announce = near_announce,
 		.demand = near_demand,
 		.filled = near_filled,
 		.commit = near_commit,

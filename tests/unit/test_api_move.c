@@ -229,6 +229,7 @@ static const struct api_move_ops fake_moves = {
 	.arrive = fake_arrive,
 	.load = fake_load,
 	.renew = fake_renew,
+	.announce = fake_renew,
 	.demand = fake_demand,
 	.filled = fake_filled,
 	.commit = fake_commit,
@@ -524,6 +525,7 @@ static void test_each_command_reaches_the_vm(void **state)
 	assert_true(f->vm.len == MOVE_STATE_MAX && f->vm.stopped_ns == 123456789012 &&
 		    f->vm.rehearse);
 	expect_in(ask(f, "{\"command\": \"arrive-renew\"}"), "\"ok\":true");
+	expect_in(ask(f, "{\"command\": \"arrive-announce\"}"), "\"ok\":true");
 	expect_in(ask_with(f, "{\"command\": \"arrive-demand\"}", 1), "\"ok\":true");
 	assert_true(f->vm.life);
 	expect_in(ask(f, "{\"command\": \"arrive-filled\"}"), "\"ok\":true");

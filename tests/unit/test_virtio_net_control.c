@@ -169,6 +169,21 @@ static void arrival_frame_is_a_reverse_arp(void **state)
 	assert_memory_equal(made + NET_HEADER_SIZE + sizeof(frame), rest, 18);
 }
 
+/* By its worker's own thread, which stands at the barrier all the while. */
+static void arrival_is_told_before_the_vm_runs(void **state)
+{
+	struct fixture *f = plug(1, 0);
+	uint8_t fill = 0;
+
+	(void)state;
+	quiesce_begin(&f->machine->quiesce);
+	virtio_net_arriving(f->device, &f->machine->quiesce);
+	assert_int_equal(probe_receive(&f->wire[0], &fill), RARP_FRAME_SIZE);
+	assert_int_equal(probe_receive(&f->wire[0], &fill), 0);
+	quiesce_end(&f->machine->quiesce);
+	unplug(f);
+}
+
 /* Whatever the guest's driver can: here there is none. */
 static void arrival_is_told_to_the_switches(void **state)
 {
@@ -310,6 +325,7 @@ int main(void)
 		cmocka_unit_test(mac_address_lasts_until_reset),
 		cmocka_unit_test(announcement_is_asked_for_and_acknowledged),
 		cmocka_unit_test(arrival_frame_is_a_reverse_arp),
+		cmocka_unit_test(arrival_is_told_before_the_vm_runs),
 		cmocka_unit_test(arrival_is_told_to_the_switches),
 		cmocka_unit_test(vanished_net_takes_the_link_down),
 		cmocka_unit_test(second_pair_works_once_asked_for),

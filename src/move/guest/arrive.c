@@ -119,6 +119,15 @@ int move_guest_renew(struct move_guest *guest, const void *owner, struct error *
 	return r < 0 ? r : vm_renew(guest->vm, err);
 }
 
+int move_guest_announce(struct move_guest *guest, const void *owner, struct error *err)
+{
+	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
+
+	if (r == 0)
+		vm_announce_soon(guest->vm);
+	return r;
+}
+
 /* ---- commit ---- */
 
 static void run(struct move_guest *guest)

@@ -167,6 +167,10 @@ _must_check_ int move_guest_arrive(struct move_guest *guest, const void *owner,
  * request and no timer; it may be followed by another load. */
 _must_check_ int move_guest_load(struct move_guest *guest, const void *owner, uint64_t len,
 				 uint64_t stopped_ns, bool rehearse, struct error *err);
+/* The networks learn that this VM will be here: it stands still, or nearly so, where it runs now (vm_announce_soon). Where it goes on
+ * there after all, that side tells them so. */
+_must_check_ int move_guest_announce(struct move_guest *guest, const void *owner,
+				     struct error *err);
 /* After a load: this VM is a second one beside the one whose state it has (vm_renew). */
 _must_check_ int move_guest_renew(struct move_guest *guest, const void *owner, struct error *err);
 /* Anybody: a VM that waits to be loaded ends, when no mover has it. -EBUSY: one has, or is not heard to its end yet; -ESRCH: it waits for

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "move/guest/internal.h"
+#include "vm/announce.h"
 #include "vm/board.h"
 #include "vm/cpus.h"
 #include "vm/save.h"
@@ -360,6 +361,9 @@ int move_guest_save(struct move_guest *guest, const void *owner, uint16_t versio
 
 void move_source_end(struct move_guest *guest)
 {
+	/* The other side may have told the networks already that it is there. */
+	const bool announced = guest->stage >= MOVE_STOPPING && !guest->succession;
+
 	loop_timer_cancel(&guest->stop_poll);
 	set_throttle(guest, 0);
 	/* Nobody else takes it from here on. */
@@ -376,6 +380,8 @@ void move_source_end(struct move_guest *guest)
 	guest->owner = NULL;
 	move_guest_release(guest);
 	(void)!vm_let_go(guest->vm, VM_HELD_BY_MOVE); /* -EALREADY: it was not stopped yet */
+	if (announced)
+		vm_announce(guest->vm);
 }
 
 int move_guest_cancel(struct move_guest *guest, const void *owner, struct error *err)

@@ -19,6 +19,7 @@
 #include "base/endian.h"
 #include "move/mover/destination_postcopy.h"
 
+#define SOON_MOST 8 /* a source tells twice; each is a frame on our networks */
 #define STOOD_LATE_NS (100 * NSEC_PER_MSEC) /* far more than two clocks are compared to */
 
 /* ---- the work of each phase: 0, or a negative errno; what has an event of its own was posted already ---- */
@@ -147,11 +148,26 @@ static int lose_or_fail(struct mover *mover, int r)
 	return r == -ENOMEM || r == -ENOSPC ? r : mover_lose(mover, r);
 }
 
-/* Nothing but what was written to disks, or the end of it, may come between rounds. */
+/* A VM that cannot tell is found out by what follows; this is no reason to end a move. */
+static void announce_soon(struct mover *mover)
+{
+	struct error unheard = { 0 };
+
+	(void)!mover->link->ops->announce(mover->link, &unheard);
+}
+
+/* Nothing but what was written to disks, the end of it, or of the guest's standing still may come between rounds. */
 static int hear_in_between(struct destination *destination, const struct frame *frame)
 {
 	struct mover *mover = &destination->mover;
-	int r = destination_disks_frame(destination->disks, frame);
+	int r;
+
+	if (frame->kind == MOVE_SOON && frame->len == 0 && (frame->flags & FRAME_CHECKED) &&
+	    (mover->features & MOVE_FEATURE_SOON) && destination->n_soon++ < SOON_MOST) {
+		announce_soon(mover);
+		return 0;
+	}
+	r = destination_disks_frame(destination->disks, frame);
 
 	if (r != 0)
 		return MIN(r, 0);

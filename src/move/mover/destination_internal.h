@@ -20,6 +20,7 @@ struct destination {
 	struct pages_target *target;
 	struct pages_receiver *receiver;
 	struct destination_rest *rest; /* post-copy (destination_postcopy.h); NULL: none */
+	unsigned int n_soon;	       /* times that the VM was announced before it runs */
 	uint64_t state_len;
 	uint64_t stood_ns, stood_at; /* how long the guest stood, and when that came */
 };

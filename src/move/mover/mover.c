@@ -178,7 +178,8 @@ static struct hello hello_of(const struct mover *mover, uint32_t i)
 		.stream = (uint8_t)i,
 		.n_streams = (uint8_t)mover->job->n_streams,
 		.features = states_of(&mover->facts) | MOVE_FEATURE_SUMS | MOVE_FEATURE_ENDED |
-			    MOVE_FEATURE_CLOCK | (mover->can_postcopy ? MOVE_FEATURE_POSTCOPY : 0),
+			    MOVE_FEATURE_CLOCK | MOVE_FEATURE_SOON |
+			    (mover->can_postcopy ? MOVE_FEATURE_POSTCOPY : 0),
 	};
 
 	memcpy(hello.token, mover->job->token, sizeof(hello.token));

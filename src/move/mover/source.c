@@ -121,6 +121,13 @@ static int do_disks(struct source *source)
 	return r < 0 ? r : source_disks_run(&source->mover, &source->throttle, &source->disks);
 }
 
+/* What is sent to the guest while it stands shall wait for it where it will run, not be lost here: a lost request costs its sender a
+ * timeout that is longer than the standing still. Twice, as what the guest itself sends in between calls the networks back. */
+static int send_soon(struct mover *mover)
+{
+	return mover->features & MOVE_FEATURE_SOON ? mover_send(mover, MOVE_SOON, NULL, 0) : 0;
+}
+
 static int do_stop(struct source *source)
 {
 	struct mover *mover = &source->mover;
@@ -128,11 +135,14 @@ static int do_stop(struct source *source)
 	int r = mover_is_cancelled(mover) ? -ECANCELED : mover_pass(mover, FAILPOINT_SOURCE_STOP);
 
 	if (r == 0)
+		r = send_soon(mover);
+	if (r == 0)
 		r = mover->link->ops->stop(mover->link, MOVE_STOP_MS, &stopped_ns, &mover->error);
 	if (r < 0)
 		return r;
 	source->stopped_at = clock_now(mover->clock) - stopped_ns;
-	return mover_pass(mover, FAILPOINT_SOURCE_STOPPED);
+	r = send_soon(mover);
+	return r < 0 ? r : mover_pass(mover, FAILPOINT_SOURCE_STOPPED);
 }
 
 /* The guest's clock goes on from the moment of its state; half a round trip is this frame's own way, as a rule. The moment by the
