@@ -27,7 +27,11 @@ def test_processors_and_memory_for_a_minute(host):
 
 
 def test_everything_at_once(host):
-    """Disk, network and processors busy together, then a reset in the middle of it."""
+    """Disk, network and processors busy together, then a reset in the middle of it.
+
+    Not by `reboot -f`: Linux (seen with 6.1.192) breaks its virtio queues before it restarts, and a thread that is just in virtio_net's
+    start_xmit then never leaves its loop over virtqueue_enable_cb_delayed: one time in some hundred that restart never comes.
+    """
     with host.folder() as folder, host.tap("s0", "10.9.1.1/24"):
         host.sh(f"truncate -s 128M {folder}/d")
         vm = host.start("--cpus", 4, "--memory", "512M", "--disk", f"path={folder}/d", "--net", "tap=s0",
@@ -40,7 +44,7 @@ def test_everything_at_once(host):
             vm.expect("started")
             host.sh("sleep 5")
             assert vm.sh("echo alive").strip().endswith("alive")
-            vm.type("reboot -f")
+            vm.type("echo b >/proc/sysrq-trigger")
             vm.ready()
         vm.power_off()
 
