@@ -197,7 +197,25 @@ OWNERSHIP = {
         "	return ownership->gated ? THEN_RELEASE : 0;",
         "	return THEN_OPEN;"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP}
+EPOCHS = {
+    "dirty-page-missed": Mutant(
+        "an epoch lacks the last page of 64 that were written", [], "[  FAILED  ] epochs_carry_memory",
+        "	for (; bits; bits &= bits - 1) {",
+        "	for (; bits & (bits - 1) || bits == 1; bits &= bits - 1) {"),
+    "epoch-of-any-sum": Mutant(
+        "pages are not compared with what was sent", [], "[  FAILED  ] a_flipped_bit_is_found",
+        "le_load(bytes + 16, 8) != receiver->sum",
+        "le_load(bytes + 16, 8) == receiver->sum + 1"),
+    "delta-after-zeroes": Mutant(
+        "what was sent as zeros is taken for what was sent before", [], "[  FAILED  ] epochs_carry_memory",
+        "	if (sender->cache)\n		delta_cache_forget(sender->cache, page, 1);",
+        ""),
+    "staged-in-ram": Mutant(
+        "pages go into RAM as they come", [], "[  FAILED  ] what_is_cut_off_is_not_whole",
+        "	*ret_content = epoch_content(epoch, epoch->n_pages);",
+        "	*ret_content = epoch_page(receiver->memory, page);"),
+}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS}
 
 
 def make(name, source, copy):
