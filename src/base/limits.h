@@ -42,4 +42,5 @@
 #define LIMIT_PEER_HANDLERS 64	    /* connections that a daemon serves at once */
 #define LIMIT_PEER_UNKNOWN                                                                         \
 	32 /* of these from one address that have not proved who they are; a move begins 16 */
-#define LIMIT_PEER_DISKS 256 /* disks, and networks, in this host's own list */
+#define LIMIT_PEER_DISKS 256	   /* disks, and networks, in this host's own list */
+#define LIMIT_OWNERSHIP_RECORD 512 /* bytes of a VM's ownership record as text, with the NUL */
