@@ -174,6 +174,8 @@ static void heard(struct loop_watch *watch, uint32_t events)
 	check_request(connection, step);
 	if (step->then)
 		step->then(step->ctx);
+	connection->len = 0; /* what comes on the same connection is another request */
+	memset(connection->text, 0, sizeof(connection->text));
 	play(connection, step);
 	if (step->mode == SERVER_BABBLES || step->mode == SERVER_BOASTS)
 		loop_change(server->loop, watch, EPOLLIN | EPOLLOUT);

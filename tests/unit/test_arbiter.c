@@ -162,6 +162,20 @@ static void test_nobody_else_is_asked_after_it_was_sent(void **state)
 	assert_true(f->swapped.may_land);
 }
 
+/* libcurl itself would ask again, if it had kept the first one's connection. */
+static void test_a_swap_is_not_repeated_unseen(void **state)
+{
+	struct arbiter_rig *f = *state;
+	const struct server_step steps[] = {
+		{ TXN, .body = etcd_lost(13, NULL) },
+		{ TXN, SERVER_CLOSES },
+	};
+
+	swap_is(f, &steps[0], ARBITER_LOST);
+	swap_is(f, &steps[1], ARBITER_UNKNOWN);
+	assert_true(f->swapped.may_land);
+}
+
 static void test_records_that_may_not_stand_there_are_not_asked(void **state)
 {
 	struct arbiter_rig *f = *state;
@@ -481,6 +495,7 @@ int main(void)
 		TEST(test_where_nobody_listens_nothing_lands),
 		TEST(test_the_next_is_asked_where_nothing_was_sent),
 		TEST(test_nobody_else_is_asked_after_it_was_sent),
+		TEST(test_a_swap_is_not_repeated_unseen),
 		TEST(test_records_that_may_not_stand_there_are_not_asked),
 		TEST(test_a_token_is_fetched_and_kept),
 		TEST(test_a_token_that_ended_is_renewed_once),
