@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * An arbiter's client on a loop, for tests with a real etcd: arbiter-client STATE UUID CA USER PASSWORD DEADLINE_MS URL[,ADDRESS]...
- * ("" for no CA, no user). Each line of standard input is a word of command, each line of standard output what was told, as JSON.
+ * An arbiter's client on a loop, for tests with a real etcd: arbiter-client STATE UUID CA[,CERTIFICATE,KEY] USER PASSWORD DEADLINE_MS
+ * URL[,ADDRESS]... ("" for no CA, no user). Each line of standard input is a word of command, each line of standard output what was told, as JSON.
  *
  *   swap REVISION GENERATION OWNER     to solo, OWNER being a number    {"swapped":"won","revision":..,"generation":..,"owner":..}
  *   read, watch                        what stands there                {"stands":true,"revision":..,..} {"stands":false,"why":".."}
@@ -114,7 +114,7 @@ static void heard_input(struct loop_watch *watch, uint32_t events)
 
 static const char *or_none(const char *text)
 {
-	return text[0] ? text : NULL;
+	return text && text[0] ? text : NULL;
 }
 
 int main(int argc, char **argv)
@@ -129,7 +129,9 @@ int main(int argc, char **argv)
 	if (state_fd < 0 || !client.loop)
 		return EXIT_STATUS_USAGE;
 	signal(SIGPIPE, SIG_IGN);
-	config.ca = or_none(argv[3]);
+	config.ca = or_none(strsep(&argv[3], ","));
+	config.certificate = or_none(strsep(&argv[3], ","));
+	config.key = or_none(argv[3]);
 	config.user = or_none(argv[4]);
 	config.password = config.user ? argv[5] : NULL;
 	config.deadline_ms = (unsigned int)atoi(argv[6]);

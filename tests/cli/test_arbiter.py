@@ -59,7 +59,7 @@ class Member:
         self.port, self.peer_port = (held.getsockname()[1] for held in self.held)
         self.url, self.peer_url = f"https://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peer_port}"
 
-    def start(self, members):
+    def start(self, members, **more):
         words = {
             "name": self.name, "data-dir": os.path.join(self.folder, self.name), "initial-cluster-state": "new",
             "initial-cluster": ",".join(f"{one.name}={one.peer_url}" for one in members),
@@ -67,7 +67,7 @@ class Member:
             "listen-client-urls": self.url, "advertise-client-urls": self.url,
             "listen-peer-urls": self.peer_url, "initial-advertise-peer-urls": self.peer_url,
             "cert-file": os.path.join(self.folder, "member.crt"), "key-file": os.path.join(self.folder, "member.key"),
-            "heartbeat-interval": "50", "election-timeout": "500", "bcrypt-cost": "4", "logger": "zap",
+            "heartbeat-interval": "50", "election-timeout": "500", "bcrypt-cost": "4", "logger": "zap", **more,
         }
         with open(os.path.join(self.folder, self.name + ".log"), "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
@@ -92,7 +92,7 @@ class Client:
     def __init__(self, case, vm, state=None, ca="ca.crt", urls=None, deadline_ms=15000, user="vm"):
         self.state = state or tempfile.mkdtemp(dir=case.folder)
         self.process = subprocess.Popen(
-            [CLIENT, self.state, vm, os.path.join(case.folder, ca), user, "secret", str(deadline_ms),
+            [CLIENT, self.state, vm, ",".join(os.path.join(case.folder, file) for file in ca.split(",")), user, "secret", str(deadline_ms),
              *(urls or [member.url for member in case.members])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=_end_with_parent)
         self.lines = queue.Queue()
@@ -252,6 +252,18 @@ class Etcd(unittest.TestCase):
         named = Client(self, vm, urls=[f"https://etcd.test:{self.members[0].port},127.0.0.1"])
         self.won(named.ask("swap", 0, 1, 1))
 
+    def test_who_we_are_is_shown_where_it_is_asked_for(self):
+        vm, strict = str(uuid.uuid4()), Member(self.folder, "strict")
+        self.addCleanup(strict.close)
+        strict.start([strict], **{"client-cert-auth": "true", "trusted-ca-file": os.path.join(self.folder, "ca.crt")})
+        known = Client(self, vm, ca="ca.crt,member.crt,member.key", urls=[strict.url], user="")
+        due = time.monotonic() + WAIT
+        while not known.ask("read")["stands"] and time.monotonic() < due:
+            time.sleep(0.05)
+        stranger = Client(self, vm, urls=[strict.url], user="")
+        self.assertEqual(stranger.ask("swap", 0, 1, 1)["swapped"], "unknown")
+        self.won(known.ask("swap", 0, 1, 1))
+
     def test_another_cluster_and_a_record_that_went_are_refused(self):
         vm = str(uuid.uuid4())
         client = Client(self, vm)
@@ -264,6 +276,7 @@ class Etcd(unittest.TestCase):
         other = Client(self, vm, state=client.state, urls=[alone.url], user="")
         told = other.ask("read")
         while "cluster" not in told["why"] and time.monotonic() < due:
+            time.sleep(0.05)
             told = other.ask("read")
         self.assertIn(f"remove arbiter/{vm}", told["why"])
         root = self.post("/v3/auth/authenticate", {"name": "root", "password": "secret"})["token"]
