@@ -218,6 +218,40 @@ EPOCHS = {
 MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS}
 
 
+def _found_by(test, about, before, after):
+    return Mutant(about, [test], f"[  FAILED  ] {test}", before, after)
+
+
+ARBITER = {
+    "swap-asked-twice": _found_by(
+        "test_nobody_else_is_asked_after_it_was_sent", "a swap goes to the next member although the first may have it",
+        "	if (is_swap_itself(question) && left)",
+        "	if (is_swap_itself(question) && left && !question)"),
+    "swap-repeated-by-the-library": _found_by(
+        "test_a_swap_is_not_repeated_unseen", "connections are kept, and libcurl asks again when one is closed",
+        "	SET(CURLOPT_FRESH_CONNECT, 1L);\n	SET(CURLOPT_FORBID_REUSE, 1L);", "	"),
+    "unreadable-is-harmless": _found_by(
+        "test_what_is_not_certain_is_unknown", "a swap whose answer cannot be read is said to have done nothing",
+        ".may_land = answer->r == 0 || answer->may_land,", ".may_land = answer->may_land,"),
+    "contradiction-believed": _found_by(
+        "test_an_answer_that_contradicts_is_unknown", "a swap loses to just what it was compared with",
+        "value.revision == arbiter->want.revision))", "!value.present && value.revision))"),
+    "restored-etcd-believed": _found_by(
+        "test_a_store_that_went_back_is_refused", "an etcd that went back in time is believed",
+        "	else if (header->revision < seen->revision ||", "	else if ("),
+    "other-cluster-believed": _found_by(
+        "test_another_cluster_is_refused", "what was seen is not kept over a restart",
+        "	r = note(&now, state_fd, uuid, err);", "	r = err ? 0 : note(&now, state_fd, uuid, err);"),
+    "overtaken-answer-refused": _found_by(
+        "test_answers_may_overtake_each_other", "an answer that another overtook is taken for a restored etcd's",
+        "bool is_old = header->revision < seen->revision;", "bool is_old = !header;"),
+    "absent-is-true": _found_by(
+        "test_swaps", "a swap that does not say that it succeeded has won",
+        "	*ret_bool = json_is_true(value);", "	*ret_bool = !json_is_false(value);"),
+}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **ARBITER}
+
+
 def make(name, source, copy):
     mutant = MUTANTS[name]
     with open(source, encoding="utf-8") as file:

@@ -482,7 +482,7 @@ static void test_outcomes_are_events(void **state _unused_)
 	assert_memory_equal(&event.record, &theirs, sizeof(theirs));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 	const struct CMUnitTest tests[] = {
@@ -513,5 +513,7 @@ int main(void)
 		cmocka_unit_test(test_outcomes_are_events),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,7 +212,7 @@ static void test_refusals(void **state _unused_)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_asked),
@@ -224,5 +224,7 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
