@@ -42,8 +42,8 @@ struct arbiter_config {
 		user; /* NULL: etcd's authentication is off. (A certificate's name does not log in through the gateway.) */
 	const char *password;
 	unsigned int deadline_ms; /* of a swap or a read, all in all; 0: ARBITER_DEADLINE_MS */
-	unsigned int
-		silence_ms; /* a watch that says nothing is doubted after this; 0: ARBITER_SILENCE_MS */
+	/* A watch that says nothing is doubted after this, one that fails is begun anew after a tenth of it. 0: ARBITER_SILENCE_MS. */
+	unsigned int silence_ms;
 };
 
 enum arbiter_outcome { ARBITER_WON, ARBITER_LOST, ARBITER_UNKNOWN };

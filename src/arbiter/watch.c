@@ -14,7 +14,11 @@
 #include "arbiter/internal.h"
 #include "base/cleanup.h"
 
-#define PAUSE_MS 1000 /* after a failure, before all is tried again */
+/* After a failure, before all is tried again: a member that is up and refuses shall not be asked in a circle. */
+static unsigned int pause_ms(const struct arbiter *arbiter)
+{
+	return MAX(arbiter->config.silence_ms / 10, 1U);
+}
 
 static void begin_stream(struct arbiter *arbiter, uint64_t revision);
 
@@ -50,14 +54,13 @@ static void watch_anew(struct arbiter *arbiter)
 {
 	end_stream(arbiter);
 	if (arbiter->watching && read_now(arbiter) < 0)
-		arm(arbiter, PAUSE_MS);
+		arm(arbiter, pause_ms(arbiter));
 }
 
-/* Each failure of a watch is followed by a pause: a member that is up and refuses shall not be asked in a circle. */
 static void pause_watch(struct arbiter *arbiter)
 {
 	end_stream(arbiter);
-	arm(arbiter, PAUSE_MS);
+	arm(arbiter, pause_ms(arbiter));
 }
 
 static void silence_ended(struct loop_timer *timer)
@@ -184,7 +187,7 @@ static void begin_stream(struct arbiter *arbiter, uint64_t revision)
 		     : -ENOMEM;
 
 	free(body);
-	arm(arbiter, r < 0 ? PAUSE_MS : arbiter->config.silence_ms);
+	arm(arbiter, r < 0 ? pause_ms(arbiter) : arbiter->config.silence_ms);
 }
 
 void arbiter_watch(struct arbiter *arbiter)
