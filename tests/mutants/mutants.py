@@ -215,7 +215,6 @@ EPOCHS = {
         "	*ret_content = epoch_content(epoch, epoch->n_pages);",
         "	*ret_content = epoch_page(receiver->memory, page);"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS}
 
 
 def _found_by(test, about, before, after):
@@ -249,7 +248,7 @@ ARBITER = {
         "test_swaps", "a swap that does not say that it succeeded has won",
         "	*ret_bool = json_is_true(value);", "	*ret_bool = !json_is_false(value);"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **ARBITER}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER}
 
 
 def make(name, source, copy):
