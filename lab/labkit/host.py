@@ -8,6 +8,7 @@ import subprocess
 
 from .errors import LabError
 from .packages import BACKPORTS
+from .programs import program
 
 INSTALLED = "qemu-system-x86_64"
 PACKAGES = ["qemu-system-x86", "qemu-system-data"]
@@ -52,6 +53,12 @@ def emulator():
 def processors():
     """Of a machine that nobody gave more. Emulated ones disturb each other on their way into guests and out (docs/lab.md)."""
     return 2 if has_real_kvm() else 1
+
+
+@functools.cache
+def tsc_khz():
+    """Of this computer, and so of each machine that it emulates."""
+    return int(subprocess.run([program("tsc")], capture_output=True, text=True, check=True).stdout)
 
 
 def accelerator():

@@ -4,7 +4,9 @@
 import os
 import shutil
 
+import pytest
 from conftest import TREE
+from labkit import host
 from labkit.paths import cache_directory
 
 MAKE_A_VM = """
@@ -13,13 +15,21 @@ kvm = os.open("/dev/kvm", os.O_RDWR)
 assert fcntl.ioctl(kvm, 0xAE00) == 12, "KVM_GET_API_VERSION"
 vm = fcntl.ioctl(kvm, 0xAE01, 0)
 vcpu = fcntl.ioctl(vm, 0xAE41, 0)
-print("vcpu", vcpu > 0, "split irqchip", fcntl.ioctl(kvm, 0xAE03, 121))
+print("vcpu", vcpu > 0, "split irqchip", fcntl.ioctl(kvm, 0xAE03, 121), "TSC", fcntl.ioctl(vcpu, 0xAEA3, 0))
 """
 
 
 def test_kvm_of_the_kernel_makes_a_vcpu(machine):
     assert machine.run("lsmod | grep -c '^kvm_'").text.strip() != "0"
     assert machine.run(["python3", "-c", MAKE_A_VM]).text.startswith("vcpu True split irqchip 1")
+
+
+def test_its_kernel_knows_how_fast_its_tsc_is(machine):
+    """By a kernel's own look at an emulated timer it may be anything, and guests of two such machines cannot move between them."""
+    if host.has_real_kvm():
+        pytest.skip("its emulator lends it this computer's own")
+    khz = int(machine.run(["python3", "-c", MAKE_A_VM]).text.split()[-1])
+    assert abs(khz - host.tsc_khz()) < 1e-4 * host.tsc_khz()
 
 
 def test_devices_and_file_systems_are_there(machine):
