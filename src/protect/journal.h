@@ -116,7 +116,7 @@ void journal_drop(struct journal *journal);
 
 /*
  * The applier. `up_to`: the last epoch whose memory is there, too; -EINVAL: that one is not sealed. On failure, told in `err`, what was written may be
- * there or not, and the same may be tried again; -EBADMSG: the journal is damaged, and what is damaged was not applied.
+ * there or not, and the same or more is to be applied before the disks are an epoch's again; -EBADMSG: the journal is damaged, and what is damaged was not applied.
  */
 _must_check_ int journal_apply(struct journal *journal, uint64_t up_to, struct error *err);
 /* The disks are whole from now on, durably: WHOLE. */

@@ -249,6 +249,61 @@ ARBITER = {
         "	*ret_bool = json_is_true(value);", "	*ret_bool = !json_is_false(value);"),
 }
 MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER}
+MIRROR = {
+    "ack-before-sync": Mutant(
+        "an epoch is acknowledged before it is durable", [], "broken: a journal is found whole after a cut",
+        "		if (r == 0)\n			r = storage_sync(journal->file);\n		if (r < 0)\n			return break_off(",
+        "		if (r < 0)\n			return break_off("),
+    "unsealed-applied": Mutant(
+        "an epoch that is not whole is applied", [], "broken: what is applied is an epoch",
+        "memcmp(ours, theirs, sizeof(ours)) != 0",
+        "memcmp(ours, theirs, 0) != 0"),
+    "mark-before-disks": Mutant(
+        "an epoch is marked as applied before the disks have it", [], "broken: what is applied is an epoch",
+        "	r = sync_disks(journal);\n	if (r == 0)\n		r = journal_put_mark(journal, &mark);",
+        "	r = journal_put_mark(journal, &mark);\n	if (r == 0)\n		r = sync_disks(journal);"),
+    "end-not-marked": Mutant(
+        "a VM writes to its disks while its journal may still be applied", [],
+        "broken: a journal that has ended stays so",
+        "		r = put_state(journal, JOURNAL_ENDED, err);",
+        "		r = put_state(journal, journal->mark.state, err);"),
+    "ring-written-over": Mutant(
+        "a full journal takes more", [], "broken: nothing fails while there is power",
+        "return end - tail > journal->head.ring_bytes ? -ENOSPC : 0;",
+        "return end < tail ? -ENOSPC : 0;"),
+    "found-and-not-durable": Mutant(
+        "what a process that died left in memory counts as durable", [],
+        "[  FAILED  ] what_is_found_is_durable",
+        "	r = storage_sync(file);\n	if (r < 0)\n		return cannot(",
+        "	if (r < 0)\n		return cannot("),
+    "damage-taken-for-a-tail": Mutant(
+        "an epoch that was acknowledged and is damaged is dropped", [],
+        "[  FAILED  ] a_damaged_middle_is_refused_by_name",
+        "	*ret_any = false;\n	for (uint64_t at = 0;",
+        "	*ret_any = false;\n	for (uint64_t at = journal->head.ring_bytes;"),
+    "clear-before-commit": Mutant(
+        "a bit goes before the mirror has what was written", [],
+        "broken: the maps name all in which the disks differ",
+        "	return epoch >= intent->before_last && ",
+        "	return "),
+    "clear-before-own-sync": Mutant(
+        "a bit goes while what was written is in the own disk's cache", [],
+        "broken: the maps name all in which the disks differ",
+        "	r = storage_sync(intent->disk);",
+        "	r = 0;"),
+    "write-before-intent": Mutant(
+        "a write begins before its mark is durable", [],
+        "broken: the maps name all in which the disks differ",
+        "	durable = is_durable_locked(intent, first, end);\n	pthread_mutex_unlock(&intent->lock);\n"
+        "	return durable;\n}\n\nbool intent_is_durable(",
+        "	durable = true;\n	pthread_mutex_unlock(&intent->lock);\n	return durable;\n}\n\n"
+        "bool intent_is_durable("),
+    "damage-taken-for-clean": Mutant(
+        "a damaged sector of a map counts as clean", [], "[  FAILED  ] damage_makes_bits",
+        "memset(intent->durable + first, 0xff,",
+        "memset(intent->durable + first, 0,"),
+}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **MIRROR}
 
 
 def make(name, source, copy):

@@ -87,6 +87,8 @@ static int put(struct lossy_storage *lossy, const void *buf, uint64_t len, uint6
 		memset(lossy->cache + offset, 0, kept);
 	for (uint64_t i = offset / SECTOR; i <= (offset + kept - 1) / SECTOR; i++)
 		lossy->dirty[i] = true;
+	lossy->first = MIN(lossy->first, offset / SECTOR);
+	lossy->end = MAX(lossy->end, (offset + kept - 1) / SECTOR + 1);
 	lossy->writes++;
 	write_back_some(lossy);
 	return cut ? -EIO : 0;
@@ -112,11 +114,15 @@ static int lossy_sync(struct storage *storage)
 	if (!step(lossy->power, &cut) || r < 0)
 		return r < 0 ? r : -EIO;
 	lossy->syncs++;
-	for (uint64_t i = 0; i < storage->size / SECTOR; i++) {
+	for (uint64_t i = lossy->first; i < lossy->end; i++) {
 		if (!lossy->dirty[i] || (cut && power_random(lossy->power, 2)))
 			continue;
 		to_platter(lossy, i, SECTOR);
 		lossy->dirty[i] = false;
+	}
+	if (!cut) {
+		lossy->first = storage->size;
+		lossy->end = 0;
 	}
 	return cut ? -EIO : 0;
 }

@@ -26,8 +26,9 @@ struct lossy_storage {
 	struct storage storage;
 	struct power *power; /* borrowed */
 	uint8_t *platter, *cache;
-	bool *dirty; /* by sector */
-	int fail;    /* returned by the next sync, which does nothing; 0: none does */
+	bool *dirty;	     /* by sector */
+	uint64_t first, end; /* no other is */
+	int fail;	     /* returned by the next sync, which does nothing; 0: none does */
 	unsigned int reads, writes, syncs;
 };
 

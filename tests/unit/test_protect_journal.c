@@ -5,10 +5,11 @@
 #include "check.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "lossy_storage.h"
 #include "protect/journal.h"
 
@@ -394,6 +395,24 @@ static void the_mark_comes_after_the_disks(void **state _unused_)
 	}
 }
 
+/* A process dies after it wrote a trailer, before its sync ended: the next one finds the epoch in the host's memory. */
+static void what_is_found_is_durable(void **state _unused_)
+{
+	struct fixture f;
+
+	make(&f);
+	epoch(&f, 11, KIB(8), 1);
+	memset(f.file.platter + JOURNAL_RING_AT, 0, RING);
+	memset(f.file.dirty, true, f.file.storage.size / STORAGE_SECTOR);
+	f.file.first = 0;
+	f.file.end = f.file.storage.size / STORAGE_SECTOR;
+	assert_int_equal(open_again(&f), 0);
+	assert_int_equal(journal_sealed(f.journal), 11);
+	assert_int_equal(cut(&f), 0);
+	assert_int_equal(journal_sealed(f.journal), 11);
+	end(&f);
+}
+
 static void after_its_end_nothing_is_applied(void **state _unused_)
 {
 	struct fixture f;
@@ -524,44 +543,119 @@ static void the_making_of_another_is_whole_or_nothing(void **state _unused_)
 	}
 }
 
+/* ---- on files ---- */
+
+struct files {
+	int journal_fd, fd;
+	struct storage_file file, disk;
+	struct storage *disks[1];
+	struct journal_head head;
+	struct journal *journal;
+};
+
+static int unnamed(void)
+{
+	char path[] = "/var/tmp/utsusu-journal-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	unlink(path);
+	return fd;
+}
+
+static void make_files(struct files *f)
+{
+	*f = (struct files){ .journal_fd = unnamed(),
+			     .fd = unnamed(),
+			     .disks = { &f->disk.storage },
+			     .head = { .session = { { 1 } },
+				       .ring_bytes = RING,
+				       .n_disks = 1,
+				       .disk_bytes = { DISK } } };
+	assert_int_equal(ftruncate(f->journal_fd, (off_t)journal_bytes(RING)), 0);
+	assert_int_equal(ftruncate(f->fd, DISK), 0);
+	storage_file_init(&f->file, f->journal_fd, journal_bytes(RING));
+	storage_file_init(&f->disk, f->fd, DISK);
+	assert_int_equal(journal_create(&f->file.storage, &f->head, f->disks, &f->journal, NULL),
+			 0);
+}
+
+static void end_files(struct files *f)
+{
+	journal_free(f->journal);
+	close(f->journal_fd);
+	close(f->fd);
+}
+
 static void it_works_on_files(void **state _unused_)
 {
-	char journal_path[] = "/var/tmp/utsusu-journal-XXXXXX",
-	     path[] = "/var/tmp/utsusu-disk-XXXXXX";
-	_cleanup_(fd_closep) int journal_fd = mkstemp(journal_path), fd = mkstemp(path);
-	struct storage_file file, disk;
-	struct storage *disks[] = { &disk.storage };
 	struct journal_write write = { .kind = JOURNAL_WRITE, .offset = 4096, .len = 8192 };
-	struct journal_head head = {
-		.session = { { 1 } }, .ring_bytes = RING, .n_disks = 1, .disk_bytes = { DISK }
-	};
-	_cleanup_(freep) uint8_t *data = malloc(8192);
-	struct journal *journal = NULL;
+	uint8_t data[8192];
+	struct files f;
 
-	assert_true(journal_fd >= 0 && fd >= 0 && data);
-	unlink(journal_path);
-	unlink(path);
-	assert_int_equal(ftruncate(journal_fd, (off_t)journal_bytes(RING)), 0);
-	assert_int_equal(ftruncate(fd, DISK), 0);
-	storage_file_init(&file, journal_fd, journal_bytes(RING));
-	storage_file_init(&disk, fd, DISK);
-	assert_int_equal(journal_create(&file.storage, &head, disks, &journal, NULL), 0);
-	memset(data, 5, 8192);
+	make_files(&f);
+	memset(data, 5, sizeof(data));
 	write.data = data;
-	assert_int_equal(journal_begin(journal, 1), 0);
-	assert_int_equal(journal_append(journal, &write), 0);
+	assert_int_equal(journal_begin(f.journal, 1), 0);
+	assert_int_equal(journal_append(f.journal, &write), 0);
 	write = (struct journal_write){ .kind = JOURNAL_DISCARD, .offset = 4096, .len = 4096 };
-	assert_int_equal(journal_append(journal, &write), 0);
+	assert_int_equal(journal_append(f.journal, &write), 0);
 	write = (struct journal_write){ .kind = JOURNAL_ZEROES, .offset = 8192, .len = 512 };
-	assert_int_equal(journal_append(journal, &write), 0);
-	assert_int_equal(journal_seal(journal), 0);
-	journal_free(journal);
-	assert_int_equal(journal_open(&file.storage, head.uuid, disks, 1, &journal, NULL), 0);
-	assert_int_equal(journal_apply(journal, 1, NULL), 0);
-	journal_free(journal);
-	assert_int_equal(pread(fd, data, 8192, 4096), 8192);
+	assert_int_equal(journal_append(f.journal, &write), 0);
+	assert_int_equal(journal_seal(f.journal), 0);
+	journal_free(f.journal);
+	assert_int_equal(journal_open(&f.file.storage, f.head.uuid, f.disks, 1, &f.journal, NULL),
+			 0);
+	assert_int_equal(journal_apply(f.journal, 1, NULL), 0);
+	assert_int_equal(pread(f.fd, data, sizeof(data), 4096), sizeof(data));
 	assert_int_equal(data[0] | data[4095] | data[4096] | data[4607], 0);
 	assert_int_equal(data[4608] & data[8191], 5);
+	end_files(&f);
+}
+
+#define MANY 300
+
+static void *write_many(void *arg)
+{
+	struct journal *journal = arg;
+	uint8_t data[8192];
+	int r = 0;
+
+	for (uint64_t number = 1; r == 0 && number <= MANY; number++) {
+		const struct journal_write write = { .kind = JOURNAL_WRITE,
+						     .offset = number % 8 * 8192,
+						     .len = 8192,
+						     .data = data };
+
+		memset(data, (int)number, sizeof(data));
+		while ((r = journal_begin(journal, number)) == -ENOSPC ||
+		       (r == 0 && (r = journal_append(journal, &write)) == -ENOSPC))
+			usleep(100);
+		if (r == 0)
+			r = journal_seal(journal);
+	}
+	return (void *)(intptr_t)r;
+}
+
+/* A writer that is often in want of place, and who makes it, each in its thread. */
+static void one_writes_while_another_applies(void **state _unused_)
+{
+	struct files f;
+	pthread_t thread;
+	uint8_t byte;
+	void *result;
+
+	make_files(&f);
+	assert_int_equal(pthread_create(&thread, NULL, write_many, f.journal), 0);
+	while (journal_applied(f.journal) < MANY)
+		assert_int_equal(journal_apply(f.journal, journal_sealed(f.journal), NULL), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_null(result);
+	for (uint64_t number = MANY - 7; number <= MANY; number++) {
+		assert_int_equal(pread(f.fd, &byte, 1, (off_t)(number % 8 * 8192)), 1);
+		assert_int_equal(byte, (uint8_t)number);
+	}
+	end_files(&f);
 }
 
 int main(void)
@@ -581,6 +675,7 @@ int main(void)
 		cmocka_unit_test(a_damaged_middle_is_refused_by_name),
 		cmocka_unit_test(damage_is_seen_when_it_is_applied),
 		cmocka_unit_test(the_mark_comes_after_the_disks),
+		cmocka_unit_test(what_is_found_is_durable),
 		cmocka_unit_test(after_its_end_nothing_is_applied),
 		cmocka_unit_test(disks_that_are_being_filled_are_known),
 		cmocka_unit_test(a_failed_sync_ends_it),
@@ -588,6 +683,7 @@ int main(void)
 		cmocka_unit_test(another_ones_journal_is_refused),
 		cmocka_unit_test(the_making_of_another_is_whole_or_nothing),
 		cmocka_unit_test(it_works_on_files),
+		cmocka_unit_test(one_writes_while_another_applies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
