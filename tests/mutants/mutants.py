@@ -248,7 +248,6 @@ ARBITER = {
         "test_swaps", "a swap that does not say that it succeeded has won",
         "	*ret_bool = json_is_true(value);", "	*ret_bool = !json_is_false(value);"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER}
 MIRROR = {
     "ack-before-sync": Mutant(
         "an epoch is acknowledged before it is durable", [], "broken: a journal is found whole after a cut",
@@ -303,7 +302,7 @@ MIRROR = {
         "memset(intent->durable + first, 0xff,",
         "memset(intent->durable + first, 0,"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **MIRROR}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR}
 
 
 def make(name, source, copy):
