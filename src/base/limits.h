@@ -8,13 +8,16 @@
 
 #include "base/macros.h"
 
-#define LIMIT_VCPUS 64		 /* vCPUs of one VM, those that may come later included */
-#define LIMIT_MEMORY GIB(1024)	 /* guest RAM */
-#define LIMIT_DISKS 24		 /* of one VM; the PCI bus has 32 slots */
-#define LIMIT_NETS 8		 /* network devices of one VM */
-#define LIMIT_BLOCK_FILTERS 8	 /* filters on one disk */
-#define LIMIT_NET_FILTERS 8	 /* filters on one network attachment */
-#define LIMIT_NET_HELD 1024	 /* frames that a delaying filter holds, each way and queue */
+#define LIMIT_VCPUS 64	       /* vCPUs of one VM, those that may come later included */
+#define LIMIT_MEMORY GIB(1024) /* guest RAM */
+#define LIMIT_DISKS 24	       /* of one VM; the PCI bus has 32 slots */
+#define LIMIT_NETS 8	       /* network devices of one VM */
+#define LIMIT_BLOCK_FILTERS 8  /* filters on one disk */
+#define LIMIT_NET_FILTERS 8    /* filters on one network attachment */
+#define LIMIT_NET_HELD 1024    /* frames that a delaying filter holds, each way and queue */
+#define LIMIT_NET_HOLD                                                                             \
+	MIB(16) /* bytes that wait for a backup, each queue, 24 more for each frame included */
+#define LIMIT_CONSOLE_HOLD KIB(256) /* the same of a console's output */
 #define LIMIT_QUEUES 16		 /* queues of one block device, queue pairs of one network device */
 #define LIMIT_QUEUE_SIZE 1024	 /* descriptors in a virtqueue; virtio 1.2, 2.7: at most 32768 */
 #define LIMIT_NAME 64		 /* bytes of a VM's name with the NUL */
