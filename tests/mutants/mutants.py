@@ -303,6 +303,71 @@ MIRROR = {
         "memset(intent->durable + first, 0,"),
 }
 MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR}
+HOLD = {
+    "released-early": Mutant(
+        "a frame leaves before its epoch is acknowledged", [],
+        "[  FAILED  ] frames_leave_when_their_epoch_is_acknowledged",
+        "	else if (epoch <= hold->acked)",
+        "	else if (epoch <= hold->acked + 1)"),
+    "tagged-with-the-next-epoch": Mutant(
+        "a frame counts to the epoch after its own", [],
+        "[  FAILED  ] frames_leave_when_their_epoch_is_acknowledged",
+        "		.epoch = epoch_now(lane->hold),",
+        "		.epoch = epoch_now(lane->hold) + 1,"),
+    "newer-before-the-replay": Mutant(
+        "what is sent after the opening does not wait for what is held", [],
+        "[  FAILED  ] what_is_sent_after_the_opening_comes_last",
+        "	return !lane->queue.n_items && !is_shut(lane->hold);",
+        "	return !is_shut(lane->hold);"),
+    "full-drops": Mutant(
+        "a frame that finds no room is lost", [],
+        "[  FAILED  ] a_full_queue_refuses_and_tells",
+        "		add(&lane->counts.refused, 1);\n		return -EAGAIN;",
+        "		add(&lane->counts.refused, 1);\n		return 0;"),
+    "full-releases": Mutant(
+        "a frame that finds no room leaves at once", [],
+        "[  FAILED  ] a_full_queue_refuses_and_tells",
+        "	q->starved |= r == -EAGAIN;\n	return r;",
+        "	return r == -EAGAIN ? net_send(q->base.below, iov, n_iov) : r;"),
+    "released-before-taken": Mutant(
+        "what is acknowledged counts as released", [],
+        "[  FAILED  ] a_full_back_end_is_waited_for",
+        "	return MIN(may, first - 1);",
+        "	return first ? may : 0;"),
+    "old-ones-leave": Mutant(
+        "an owner that stood still sends what was acknowledged long ago", [],
+        "[  FAILED  ] frames_that_waited_too_long_for_their_turn_are_dropped",
+        "return clock_now(hold->clock) > hold->acks[i].at_ns + HOLD_AGE_NS;",
+        "return clock_now(hold->clock) < hold->acks[i].at_ns;"),
+    "replay-of-what-had-left": Mutant(
+        "a new owner repeats all that its checkpoints have", [],
+        "[  FAILED  ] sections_follow_each_other",
+        "	skip = progress->gone > progress->at ? MIN(progress->gone - progress->at, len) : 0;",
+        "	skip = 0;"),
+    "replay-out-of-order": Mutant(
+        "a new owner repeats frames in another order", [], "broken: ",
+        "	while (r == 0 && lane && (n = epoch_queue_at(&lane->queue, &position, &item, iov)))\n"
+        "		if (is_wanted(&item, section))",
+        "	for (int odd = 1; lane && odd >= 0; odd--)\n"
+        "		for (position = lane->queue.head;\n"
+        "		     r == 0 && (n = epoch_queue_at(&lane->queue, &position, &item, iov));)\n"
+        "		if (is_wanted(&item, section) && (int)(item.len & 1) == odd)"),
+    "checkpoint-without-its-epoch": Mutant(
+        "a checkpoint lacks what its own epoch put out", [], "broken: ",
+        "item->epoch <= section->up_to;",
+        "item->epoch < section->up_to;"),
+    "printed-early": Mutant(
+        "what is printed leaves while the hold is shut", [],
+        "[  FAILED  ] bytes_leave_when_their_epoch_is_acknowledged",
+        "	if (hold_lane_passes(&sh->lane))",
+        "	if (!sh->lane.queue.n_bytes)"),
+    "printed-with-gaps": Mutant(
+        "what a slow reader does not take at once is lost", [],
+        "[  FAILED  ] a_world_that_reads_slowly_loses_nothing",
+        "			hold_lane_took(&sh->lane, n, false);",
+        "			hold_lane_took(&sh->lane, iov[0].iov_len, false);"),
+}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **HOLD}
 
 
 def make(name, source, copy):
