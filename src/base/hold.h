@@ -13,7 +13,7 @@
  * with the guest. What is dropped: an item (of a lane that `ages`) whose acknowledgement is HOLD_AGE_NS old when its turn comes. Its owner
  * stood still meanwhile, and may have been succeeded; dropping is always allowed.
  *
- * Threads. "Control" is the VM's control thread. "Still": control, while the threads that put out stand (the barrier is held: base/quiesce.h; or
+ * Threads. "Control" is the VM's control thread, or one that it waits for (worker_call). "Still": control, while the threads that put out stand (the barrier is held: base/quiesce.h; or
  * they have not begun, or ended); what changes then needs no lock. "Lane": the one thread that serves the lane at that time.
  */
 

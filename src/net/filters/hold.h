@@ -8,7 +8,7 @@
  *   device -> hold -> other filters -> back end
  *
  * It stands nearest to the guest: what other filters keep or lose has left. What says what may leave is the VM's one `struct hold`; who calls
- * what on which thread stands there. Queues are opened and closed on the control thread.
+ * what on which thread stands there. Queues are opened and closed by control, in that sense.
  */
 
 #include "base/hold.h"
