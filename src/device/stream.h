@@ -7,6 +7,7 @@
  * taken, and the other side is told when there is room again.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/macros.h"
@@ -14,6 +15,9 @@
 struct stream {
 	/* Device -> world. Any thread; takes as much as there is room for and returns the count (>= 0). */
 	size_t (*write)(struct stream *stream, const void *buf, size_t len);
+	/* Device -> world: whether what `write` did not take waits for leave (device/stream_hold.h), not for a reader: then a device drops
+	 * nothing, however long it takes. NULL: no. Any thread. */
+	bool (*waits_for_leave)(struct stream *stream);
 	/* World -> device: set by the device before the guest runs. Called on the control loop; returns how
 	 * many bytes the device took; the rest is offered again after `ready`. Touches no guest RAM. */
 	size_t (*received)(void *ctx, const void *buf, size_t len);

@@ -113,6 +113,18 @@ static void look(void *ctx)
 	fd_signal_event(((struct stream_hold *)ctx)->poke.fd);
 }
 
+/* A hold that is full although the world has room. */
+static bool waits_for_leave(struct stream *stream)
+{
+	struct stream_hold *sh = of(stream);
+	bool waits;
+
+	pthread_mutex_lock(&sh->lock);
+	waits = sh->starved && !sh->stuck;
+	pthread_mutex_unlock(&sh->lock);
+	return waits;
+}
+
 static int start(struct stream_hold *sh, struct hold *hold, size_t size)
 {
 	const struct hold_lane_params params = {
@@ -132,6 +144,7 @@ static void connect_to(struct stream_hold *sh, struct stream *below)
 {
 	sh->stream.write = hold_write;
 	sh->stream.ready = hold_ready;
+	sh->stream.waits_for_leave = waits_for_leave;
 	below->received = below_received;
 	below->writable = below_writable;
 	below->ctx = sh;

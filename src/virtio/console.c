@@ -193,12 +193,26 @@ static bool send_held(struct virtio_console *console)
 	return true;
 }
 
+static bool waits_for_leave(struct virtio_console *console)
+{
+	struct stream *stream = console->stream;
+
+	return stream->waits_for_leave && stream->waits_for_leave(stream);
+}
+
 /* The stream is full. True when the rest is to be dropped, else it is tried again when the stream has
  * room, or when patience ends. */
 static bool give_up(struct virtio_console *console, struct loop *loop)
 {
 	uint64_t now = clock_now(loop_clock(loop));
 
+	/* Held output is never dropped; and of the reader nothing is known meanwhile, so it is asked again. */
+	if (waits_for_leave(console)) {
+		console->blocked_at = 0;
+		console->impatient = false;
+		loop_timer_arm(loop, &console->patience, now + PATIENCE_NS);
+		return false;
+	}
 	if (!console->blocked_at)
 		console->blocked_at = now;
 	if (now - console->blocked_at >= PATIENCE_NS)

@@ -180,6 +180,7 @@ static void a_full_hold_takes_no_more_and_tells(void **state)
 	turns(world);
 	assert_int_equal(world->writable, 0);
 	reads(world, "");
+	assert_true(world->device->waits_for_leave(world->device));
 	cut_and_release(world, 1);
 	assert_int_equal(world->writable, 1);
 	assert_int_equal(world->n, SIZE - EPOCH_ITEM_OVERHEAD);
@@ -219,6 +220,7 @@ static void a_full_world_shows_through_when_open(void **state)
 	hold_open(&world->hold);
 	world->room = 2;
 	assert_int_equal(prints(world, "abc"), 2);
+	assert_false(world->device->waits_for_leave(world->device)); /* but for the reader */
 	turns(world);
 	assert_int_equal(world->writable, 0);
 	make_room(world, 9);

@@ -26,7 +26,13 @@ struct world {
 	size_t n_got, room;
 	uint32_t blocked; /* atomic: writes that did not fit */
 	uint32_t readied; /* atomic: the device said that it has room again */
+	bool held;	  /* atomic: what did not fit waits for leave */
 };
+
+static bool world_waits_for_leave(struct stream *stream)
+{
+	return __atomic_load_n(&container_of(stream, struct world, stream)->held, __ATOMIC_ACQUIRE);
+}
 
 static size_t world_write(struct stream *stream, const void *buf, size_t len)
 {
@@ -348,6 +354,28 @@ static void patience_ends_by_itself(void **state)
 	assert_printed(rig);
 }
 
+/* Of a protected VM (device/stream_hold.h): it waits as long as it takes, and only then for the reader. */
+static void held_output_is_not_dropped(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->world.room = 0;
+	rig->world.stream.waits_for_leave = world_waits_for_leave;
+	__atomic_store_n(&rig->world.held, true, __ATOMIC_RELEASE);
+	print(rig, "lost");
+	for (uint32_t i = 1; i <= 4; i++) {
+		assert_true(wait_for_count(&rig->world.blocked, i, SOON));
+		assert_int_equal(vqueue_wait(&rig->queues[TRANSMIT], 20, NULL, NULL), 0);
+		if (i == 4)
+			__atomic_store_n(&rig->world.held, false, __ATOMIC_RELEASE);
+		pass_time(rig, NSEC_PER_SEC);
+	}
+	assert_true(wait_for_count(&rig->world.blocked, 5, SOON));
+	assert_int_equal(vqueue_wait(&rig->queues[TRANSMIT], 20, NULL, NULL), 0);
+	pass_time(rig, NSEC_PER_SEC);
+	assert_printed(rig);
+}
+
 static void reset_while_the_stream_is_full(void **state)
 {
 	struct rig *rig = *state;
@@ -461,6 +489,7 @@ int main(void)
 		WORKING(full_stream_holds_output),
 		WORKING(reader_that_does_not_read_loses_output),
 		WORKING(patience_ends_by_itself),
+		WORKING(held_output_is_not_dropped),
 		WORKING(reset_while_the_stream_is_full),
 		FRESH(broken_queue_needs_a_reset),
 		WORKING(busy_console_goes_on_elsewhere),
