@@ -140,6 +140,7 @@ DISKS = {
         "	return r < 0 ? r : memcmp(hash, wanted, DIGEST_BYTES) == 0;",
         "	return r < 0 ? r : memcmp(hash, wanted, 0) == 0;"),
 }
+
 # Two hosts or three (a copy after another), as small as finds them all.
 OWNERS_TWO = ["2", "2", "2", "1", "5", "1", "1", "0"]
 OWNERS_THREE = ["3", "1", "2", "2", "4", "1", "0", "0"]
@@ -197,6 +198,7 @@ OWNERSHIP = {
         "	return ownership->gated ? THEN_RELEASE : 0;",
         "	return THEN_OPEN;"),
 }
+
 EPOCHS = {
     "dirty-page-missed": Mutant(
         "an epoch lacks the last page of 64 that were written", [], "[  FAILED  ] epochs_carry_memory",
@@ -248,6 +250,7 @@ ARBITER = {
         "test_swaps", "a swap that does not say that it succeeded has won",
         "	*ret_bool = json_is_true(value);", "	*ret_bool = !json_is_false(value);"),
 }
+
 MIRROR = {
     "ack-before-sync": Mutant(
         "an epoch is acknowledged before it is durable", [], "broken: a journal is found whole after a cut",
@@ -302,7 +305,7 @@ MIRROR = {
         "memset(intent->durable + first, 0xff,",
         "memset(intent->durable + first, 0,"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR}
+
 HOLD = {
     "released-early": Mutant(
         "a frame leaves before its epoch is acknowledged", [],
@@ -367,7 +370,8 @@ HOLD = {
         "			hold_lane_took(&sh->lane, n, false);",
         "			hold_lane_took(&sh->lane, iov[0].iov_len, false);"),
 }
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **HOLD}
+
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR, **HOLD}
 
 
 def make(name, source, copy):
