@@ -290,6 +290,14 @@ static uint32_t owner_hears_ack(struct ownership *ownership, const struct owners
 	return ownership->gated ? THEN_RELEASE : 0;
 }
 
+/* Of whoever runs the guest, and said once: also before it may ask for anything. */
+static uint32_t guest_is_off(struct ownership *ownership, uint64_t epoch)
+{
+	ownership->off = true;
+	ownership->off_epoch = epoch;
+	return 0;
+}
+
 static uint32_t owner_step(struct ownership *ownership, const struct ownership_event *event)
 {
 	switch (event->kind) {
@@ -306,9 +314,7 @@ static uint32_t owner_step(struct ownership *ownership, const struct ownership_e
 	case WHEN_GIVEN_UP:
 		return owner_gives_up(ownership);
 	case WHEN_OFF:
-		ownership->off = true;
-		ownership->off_epoch = event->epoch;
-		return 0;
+		return guest_is_off(ownership, event->epoch);
 	case WHEN_ACKED:
 		return owner_hears_ack(ownership, event);
 	default:
@@ -318,8 +324,15 @@ static uint32_t owner_step(struct ownership *ownership, const struct ownership_e
 
 static uint32_t deposed_step(struct ownership *ownership, const struct ownership_event *event)
 {
-	ownership->take_back |= event->kind == WHEN_CLAIMANT_LOST;
-	return 0;
+	switch (event->kind) {
+	case WHEN_CLAIMANT_LOST:
+		ownership->take_back = true;
+		return 0;
+	case WHEN_OFF:
+		return guest_is_off(ownership, event->epoch);
+	default:
+		return 0;
+	}
 }
 
 /* ---- the backup ---- */
@@ -360,6 +373,8 @@ static uint32_t claimant_step(struct ownership *ownership, const struct ownershi
 	case WHEN_RUNS_HELD:
 		ownership->runs_held = true;
 		return 0;
+	case WHEN_OFF:
+		return guest_is_off(ownership, event->epoch);
 	case WHEN_APPLY_FAILED: /* it has put out nothing; whom it was claimed from wins it back */
 		return ownership->runs_held ? 0 : end(ownership, THEN_STOP_VM);
 	default:

@@ -64,8 +64,8 @@ enum ownership_event_kind {
 	WHEN_SYNC, /* owner: event.session is being given a copy */
 	WHEN_GATE, /* owner: the copy is nearly there; it shall become the backup */
 	WHEN_CUT,  /* owner: event.epoch was cut; what comes out from now on belongs to the next */
-	WHEN_GIVEN_UP,	   /* owner: its copy or backup is silent, or not wanted any more */
-	WHEN_OFF,	   /* owner: the guest switched itself off before the cut of event.epoch */
+	WHEN_GIVEN_UP, /* owner: its copy or backup is silent, or not wanted any more */
+	WHEN_OFF, /* owner, deposed or not, or claimant: the guest switched itself off before the cut of event.epoch */
 	WHEN_WHOLE,	   /* backup: event.epoch is here, whole, right, its journal durable */
 	WHEN_SUSPECTED,	   /* backup: its owner is silent; or a failover is wanted */
 	WHEN_PREPARED,	   /* all that can fail in a take-over is done (where it failed: nothing) */

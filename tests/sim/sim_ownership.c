@@ -100,7 +100,8 @@ static unsigned int calm_weight(const struct run *run, const struct world_move *
 		return move->argument > record->revision;
 	case MOVE_CUT:
 		return ownership->gated && lives(world, &ownership->session) &&
-		       (host->held || ownership->cut < ownership->gate_epoch) &&
+		       (host->held || ownership->cut < ownership->gate_epoch ||
+			(ownership->off && ownership->cut < ownership->off_epoch)) &&
 		       !is_under_way(world, ownership);
 	case MOVE_ACK:
 		return ownership_id_equal(&ownership->session,

@@ -166,16 +166,23 @@ static void event_of(struct world *world, uint8_t h, enum ownership_event_kind k
 
 /* ---- moves ---- */
 
+/* That was cut; of a claimant the one that it goes on from. */
+static uint64_t last_epoch(const struct world_host *host)
+{
+	const struct ownership *ownership = &host->ownership;
+
+	return ownership->cut > ownership->whole ? ownership->cut : ownership->whole;
+}
+
 static void puts_out(struct world *world, uint8_t h)
 {
 	struct world_host *host = &world->hosts[h];
 	const struct ownership *ownership = &host->ownership;
-	uint64_t last = ownership->cut > ownership->whole ? ownership->cut : ownership->whole;
 	uint8_t number = ++world->n_outputs;
 
 	host->state |= (uint16_t)(1u << number);
 	host->held |= (uint16_t)(1u << number);
-	host->tag[number] = (uint8_t)(last + 1);
+	host->tag[number] = (uint8_t)(last_epoch(host) + 1);
 	if (ownership_is_open(ownership))
 		put_out(world, h, host->held);
 }
@@ -306,7 +313,7 @@ static void switches_off(struct world *world, uint8_t h)
 
 	host->off = true;
 	event(world, h,
-	      (struct ownership_event){ .kind = WHEN_OFF, .epoch = host->ownership.cut + 1 });
+	      (struct ownership_event){ .kind = WHEN_OFF, .epoch = last_epoch(host) + 1 });
 }
 
 static void reads(struct world *world, uint8_t h, uint8_t revision)
@@ -404,8 +411,6 @@ static void owner_moves(const struct world *world, uint8_t h, struct moves *move
 	possible(moves, copied && ownership->cut < world->limits.epochs, MOVE_CUT, h, 0);
 	possible(moves, solo && copied && !ownership->gated, MOVE_GATE, h, 0);
 	possible(moves, copied && !ownership->give_up, MOVE_GIVES_UP, h, 0);
-	possible(moves, world->limits.switches_off && host->runs && !host->off, MOVE_SWITCHES_OFF,
-		 h, 0);
 	for (uint8_t i = 0; i < world->limits.hosts; i++)
 		possible(moves,
 			 solo && !copied && world->n_sessions < world->limits.sessions && i != h &&
@@ -472,6 +477,8 @@ static void life_moves(const struct world *world, uint8_t h, struct moves *moves
 
 	possible(moves, host->runs && !host->off && world->n_outputs < world->limits.outputs,
 		 MOVE_PUTS_OUT, h, 0);
+	possible(moves, world->limits.switches_off && host->runs && !host->off, MOVE_SWITCHES_OFF,
+		 h, 0);
 	possible(moves, ownership->waits, MOVE_TICK, h, 0);
 	possible(moves, ownership->asked && host->answered, MOVE_ANSWER, h, 0);
 	possible(moves, ownership->asked && world->n_troubles < world->limits.troubles,
@@ -568,7 +575,7 @@ bool world_is_well(const struct world *world)
 	for (uint8_t h = 0; h < world->limits.hosts; h++) {
 		const struct world_host *host = &world->hosts[h];
 
-		if (host->life == LIFE_LIVES && host->runs && !host->held &&
+		if (host->life == LIFE_LIVES && host->runs && !host->held && !host->off &&
 		    ownership_id_equal(&record->owner, &host->ownership.me) &&
 		    record->mode != OWNERSHIP_CLAIMED)
 			return true;

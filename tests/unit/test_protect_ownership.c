@@ -221,6 +221,33 @@ static void a_guest_that_switches_itself_off_is_held_until_the_backup_knows(void
 	assert_int_equal(wins(&ownership), THEN_STOP_VM | THEN_END);
 }
 
+/* It is said once, and the guest that runs with its output held does not wait for the second swap. */
+static void a_guest_that_switches_itself_off_before_the_second_swap_is_stopped_after_it(
+	void **unused)
+{
+	struct ownership claimant = backup(), deposed = protected();
+	struct ownership_record claimed = { .revision = 3,
+					    .generation = 3,
+					    .mode = OWNERSHIP_CLAIMED,
+					    .owner = other,
+					    .from = me };
+
+	(void)unused;
+	assert_int_equal(step(&claimant, WHEN_PREPARED), THEN_SWAP);
+	assert_int_equal(wins(&claimant), THEN_APPLY);
+	assert_int_equal(step(&claimant, WHEN_RUNS_HELD), THEN_SWAP);
+	assert_int_equal(step_epoch(&claimant, WHEN_OFF, 2), 0);
+	assert_int_equal(wins(&claimant), THEN_REPLAY | THEN_OPEN | THEN_ANNOUNCE | THEN_SWAP);
+	assert_int_equal(claimant.want.mode, OWNERSHIP_STOPPED);
+
+	assert_int_equal(hears(&deposed, WHEN_READ, claimed), 0);
+	assert_int_equal(deposed.role, OWNERSHIP_IS_DEPOSED);
+	assert_int_equal(step_epoch(&deposed, WHEN_OFF, 3), 0);
+	assert_int_equal(step(&deposed, WHEN_CLAIMANT_LOST), THEN_SWAP);
+	assert_int_equal(wins(&deposed), THEN_OPEN | THEN_SWAP);
+	assert_int_equal(deposed.want.mode, OWNERSHIP_STOPPED);
+}
+
 static void a_start_needs_a_record_that_lets_it(void **unused)
 {
 	struct ownership ownership;
@@ -272,6 +299,8 @@ int main(void)
 		cmocka_unit_test(a_confirmed_claim_ends_the_deposed_owner),
 		cmocka_unit_test(a_claimant_that_is_too_late_stops),
 		cmocka_unit_test(a_guest_that_switches_itself_off_is_held_until_the_backup_knows),
+		cmocka_unit_test(
+			a_guest_that_switches_itself_off_before_the_second_swap_is_stopped_after_it),
 		cmocka_unit_test(a_start_needs_a_record_that_lets_it),
 		cmocka_unit_test(everything_has_a_name),
 	};
