@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "move/handover.h"
+#include "words.h"
 
 #define WORDS_MAX 12
 
@@ -55,14 +56,6 @@ static void begin(struct replay *replay, bool postcopy)
 		event.phase = destination->phase;
 		(void)!handover_destination_step(destination, &event);
 	}
-}
-
-/* Identifiers of the model have no "-". */
-static bool is_named(const char *word, const char *name)
-{
-	while (*word && (*word == *name || (*word == '_' && *name == '-')))
-		word++, name++;
-	return !*word && !*name;
 }
 
 static int find_event(const char *word)
