@@ -9,9 +9,9 @@
  *     record REVISION MODE OWNER BACKUP        a swap has landed
  *     copy WHO REVISION                        a process that is sent a copy begins
  *
- * Processes are numbers, never given twice; a copy's session has the number of its process. Whoever does nothing for a while is frozen. What was said
- * (acknowledgements, records, that a copy is left) may be heard late, again, or never. A swap is under way until the record is another, whether or not
- * somebody waits for its answer; its answer, or a read, may tell of any revision since.
+ * Processes are numbers, never given twice; a copy's session has the number of its process. Whoever does nothing for a while is frozen. What
+ * was said (acknowledgements, records, that a copy is left) may be heard late, again, or never. A swap is under way until the record is
+ * another, whether or not somebody waits for its answer; its answer, or a read, may tell of any revision since.
  *
  * Of what the guest puts out one output is followed, x, which may be any: no rule looks into outputs, so what holds for each holds for all.
  *
@@ -30,6 +30,7 @@
  *   6 an epoch from before the gate makes a backup	   14 nobody takes back what a claimant leaves
  *   7 a claimant still acknowledges			   15 a power-off before the second swap is forgotten
  *   8 a claimant puts out before the second swap	   16 protection is given up without a swap
+ *  17 a pair does not carry on without the arbiter
  */
 
 #ifndef HOSTS
@@ -410,7 +411,7 @@ inline hear_ack(n)
 {
 	printf("%d acked %d %d:", me.id, n, copies[n].said);
 	if
-	:: me.session && (n == me.session || FAULT == 1) && copies[n].said > me.acked && copies[n].said <= me.cut ->
+	:: owns && me.session && (n == me.session || FAULT == 1) && copies[n].said > me.acked && copies[n].said <= me.cut ->
 		me.acked = copies[n].said;
 		if
 		:: me.gated -> printf(" release"); leaves = acked_epochs
@@ -509,8 +510,9 @@ inline start()
 #define may_sync	(storm && me.role == solo && !me.session && minted < 1 + COPIES + begun)
 #define tells_anew(n)	(me.session && copies[n].said > me.acked)
 #define HEARS(n) \
-	:: d_step { owns && copies[n].said && ((n == me.session && tells_anew(n)) || (storm && FAULT == 1 && tells_anew(n)) || \
-					       (storm && noise)) -> told = n; hear_ack(told) }
+	:: d_step { copies[n].said && ((owns && n == me.session && tells_anew(n) && (FAULT != 17 || majority)) || \
+				       (owns && storm && FAULT == 1 && tells_anew(n)) || (me.role && storm && noise)) -> \
+		told = n; hear_ack(told) }
 
 active [HOSTS] proctype host()
 {
