@@ -14,7 +14,7 @@
  *            PROTECTED -> DEPOSED (claimed by its backup, which may fail) -> SOLO by winning a swap, or ENDED
  *   backup:  BACKS_UP -> CLAIMS (applies, runs with its output held) -> SOLO, confirmed by a second swap
  *
- * Rules, each of which a mutant breaks and a test misses (tests/mutants, test_protect_ownership*.c):
+ * Rules, each of which a mutant breaks and a test misses (tests/mutants, test_protect_ownership*.c; tests/models/ownership.pml):
  *   1 While gated only what this very session acknowledged is put out; another session's acknowledgement counts for nothing.
  *   2 An answer of the arbiter whose revision is not above the last one acted on is ignored.
  *   3 A swap whose outcome is unknown may still land. Reading the same revision again does not settle it; a definite answer to

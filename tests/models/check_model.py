@@ -85,7 +85,7 @@ OWNERSHIP = Way(
      **{fault: ONE + "-DREVISIONS=4" for fault in (2, 3, 4, 5, 6, 7, 8, 9, 11, 16)},
      **{fault: ONE + "-DREVISIONS=4 -DOFF -DPEACE" for fault in (12, 13, 14, 15, 17)}},
     simulation_of_ownership,
-    150, 20000, ONE + "-DREVISIONS=4 -DSTARTS=1 -DOFF -DNOISE",
+    150, 5000, ONE + "-DREVISIONS=4 -DSTARTS=1 -DOFF -DNOISE",
     reach="met = 1", unseen={2, 13, 17},
     goals={1: THREE + "-DEPOCHS=2 -DREVISIONS=7", 2: ONE + "-DREVISIONS=4", 3: ONE + "-DREVISIONS=4 -DOFF",
            4: ONE + "-DREVISIONS=6 -DOFF -DSTARTS=1", 5: TWO + "-DEPOCHS=2 -DREVISIONS=5"})
