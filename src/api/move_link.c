@@ -421,6 +421,7 @@ static int link_renew(struct move_link *link, struct error *err)
 	return order(link, json_pack("{s:s}", "command", "arrive-renew"), MOVE_LINK_WORK_MS, err);
 }
 
+/* It is waited for, little as it says: a late answer would be taken for the next order's. */
 static int link_announce(struct move_link *link, struct error *err)
 {
 	return order(link, json_pack("{s:s}", "command", "arrive-announce"), MOVE_LINK_WORK_MS,

@@ -63,6 +63,17 @@ def test_what_is_sent_while_it_stands_waits_for_it(moving, vm):
     assert moving.here(vm.name) == moving.other(source)
 
 
+def test_one_that_goes_on_after_all_is_found_again(moving, vm):
+    """The other host had announced it already."""
+    source = moving.here(vm.name)
+    moving[source].failpoint("source.stopped:error")
+    assert moving.move(vm.name, source, check=False).status == 1
+    moving[source].failpoint("")
+    said = moving.outside.run(["ping", "-c", "5", "-i", "0.2", "-W", "10", moves.GUEST], check=False).text
+    assert " 0% packet loss" in said, said
+    assert moving.here(vm.name) == source
+
+
 def test_untouched_memory_does_not_travel(moving, vm):
     outcome = moving.move(vm.name, moving.here(vm.name))
     memory = 256 << 20

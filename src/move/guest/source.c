@@ -361,8 +361,8 @@ int move_guest_save(struct move_guest *guest, const void *owner, uint16_t versio
 
 void move_source_end(struct move_guest *guest)
 {
-	/* The other side may have told the networks already that it is there. */
-	const bool announced = guest->stage >= MOVE_STOPPING && !guest->succession;
+	/* The other side may have told the networks that it is there: before the stop, also before one that failed. */
+	const bool announced = !guest->succession;
 
 	loop_timer_cancel(&guest->stop_poll);
 	set_throttle(guest, 0);

@@ -19,7 +19,7 @@
 #include "base/endian.h"
 #include "move/mover/destination_postcopy.h"
 
-#define SOON_MOST 8 /* a source tells twice; each is a frame on our networks */
+#define SOON_MOST 2 /* each is a frame on our networks for every card of the VM's */
 #define STOOD_LATE_NS (100 * NSEC_PER_MSEC) /* far more than two clocks are compared to */
 
 /* ---- the work of each phase: 0, or a negative errno; what has an event of its own was posted already ---- */
