@@ -39,6 +39,7 @@ static int journal_new(struct storage *file, struct journal **ret_journal)
 
 	if (!journal)
 		return -ENOMEM;
+	pthread_mutex_init(&journal->syncing, NULL);
 	pthread_mutex_init(&journal->lock, NULL);
 	journal->file = file;
 	r = hands_new(&journal->writer);
@@ -56,6 +57,7 @@ void journal_free(struct journal *journal)
 	hands_free(journal->writer);
 	hands_free(journal->applier);
 	pthread_mutex_destroy(&journal->lock);
+	pthread_mutex_destroy(&journal->syncing);
 	free(journal);
 }
 
@@ -307,6 +309,31 @@ static bool takes_no_more(struct journal *journal)
 	return broken;
 }
 
+int journal_sync_locked(struct journal *journal)
+{
+	int r = storage_sync(journal->file);
+
+	if (r < 0) {
+		journal_lock(journal);
+		journal->broken = true;
+		journal_unlock(journal);
+	}
+	return r;
+}
+
+/* What was written since the last one that succeeded is durable, unless a sync of the applier's failed meanwhile: of what, nobody knows. */
+static int sync_ring(struct journal *journal)
+{
+	int r;
+
+	pthread_mutex_lock(&journal->syncing);
+	r = journal_sync_locked(journal);
+	if (r == 0 && takes_no_more(journal))
+		r = -EIO;
+	pthread_mutex_unlock(&journal->syncing);
+	return r;
+}
+
 /* Writes what is in the piece; `len` of it counts, and more may follow when that is all of it. */
 static int put_piece(struct journal *journal)
 {
@@ -424,7 +451,7 @@ int journal_seal(struct journal *journal)
 	if (journal->n_writes) {
 		r = put_seal(journal);
 		if (r == 0)
-			r = storage_sync(journal->file);
+			r = sync_ring(journal);
 		if (r < 0)
 			return break_off(journal, r);
 	}

@@ -19,10 +19,13 @@ int journal_put_mark(struct journal *journal, const struct journal_mark *mark)
 
 	next.serial = journal->mark.serial + 1;
 	r = journal_mark_encode(journal->applier->digest, journal->key, &next, sector);
+	/* Written and synced in one go: no sync of the writer's comes between and is told of its failure instead. */
+	pthread_mutex_lock(&journal->syncing);
 	if (r == 0)
 		r = storage_write(journal->file, sector, sizeof(sector), mark_place(next.serial));
 	if (r == 0)
-		r = storage_sync(journal->file);
+		r = journal_sync_locked(journal);
+	pthread_mutex_unlock(&journal->syncing);
 	journal_lock(journal);
 	if (r == 0)
 		journal->mark = next;

@@ -94,6 +94,10 @@ struct journal {
 	/* The applier's. */
 	struct journal_hands *applier;
 
+	/* The kernel tells a file's failed write-back to one sync alone. So who syncs holds this, and notes a failure in `broken` before the
+	 * other one looks. Before `lock`. */
+	pthread_mutex_t syncing;
+
 	pthread_mutex_t lock; /* a leaf: never held over I/O */
 	/* Under it. */
 	uint64_t sealed;     /* epoch */
@@ -111,6 +115,9 @@ static inline void journal_unlock(struct journal *journal)
 {
 	pthread_mutex_unlock(&journal->lock);
 }
+
+/* journal.c: syncs the file, or finds that it is broken. `syncing` is held. */
+_must_check_ int journal_sync_locked(struct journal *journal);
 
 /* The ring, by positions. `len` <= ring_bytes. */
 _must_check_ int journal_ring_read(struct journal *journal, void *buf, size_t len,

@@ -254,8 +254,13 @@ ARBITER = {
 MIRROR = {
     "ack-before-sync": Mutant(
         "an epoch is acknowledged before it is durable", [], "broken: a journal is found whole after a cut",
-        "		if (r == 0)\n			r = storage_sync(journal->file);\n		if (r < 0)\n			return break_off(",
-        "		if (r < 0)\n			return break_off("),
+        "	r = journal_sync_locked(journal);\n	if (r == 0 && takes_no_more(journal))",
+        "	r = 0;\n	if (takes_no_more(journal))"),
+    "the-other-ones-error": Mutant(
+        "a failed sync that only the applier was told of counts for nothing", [],
+        "[  FAILED  ] a_sync_that_failed_for_the_other_one_counts",
+        "	if (r == 0 && takes_no_more(journal))\n		r = -EIO;\n	pthread_mutex_unlock",
+        "	pthread_mutex_unlock"),
     "unsealed-applied": Mutant(
         "an epoch that is not whole is applied", [], "broken: what is applied is an epoch",
         "memcmp(ours, theirs, sizeof(ours)) != 0",

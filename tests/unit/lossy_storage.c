@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+
 #define SECTOR STORAGE_SECTOR
 
 uint64_t power_random(struct power *power, uint64_t below)
@@ -96,7 +98,11 @@ static int put(struct lossy_storage *lossy, const void *buf, uint64_t len, uint6
 
 static int lossy_write(struct storage *storage, const void *buf, size_t len, uint64_t offset)
 {
-	return put(lossy_of(storage), buf, len, offset);
+	struct lossy_storage *lossy = lossy_of(storage);
+
+	if (lossy->before_write)
+		TAKE_PTR(lossy->before_write)(lossy->ctx);
+	return put(lossy, buf, len, offset);
 }
 
 static int lossy_zero(struct storage *storage, uint64_t offset, uint64_t len, bool unmap _unused_)

@@ -29,6 +29,9 @@ struct lossy_storage {
 	bool *dirty;	     /* by sector */
 	uint64_t first, end; /* no other is */
 	int fail;	     /* returned by the next sync, which does nothing; 0: none does */
+	/* Called once, before the next write. */
+	void (*before_write)(void *ctx);
+	void *ctx;
 	unsigned int reads, writes, syncs;
 };
 

@@ -467,6 +467,31 @@ static void a_failed_sync_ends_it(void **state _unused_)
 	end(&f);
 }
 
+static void apply_and_fail(void *ctx)
+{
+	struct fixture *f = ctx;
+
+	f->file.fail = -EIO;
+	assert_int_equal(journal_apply(f->journal, 11, &f->err), -EIO);
+}
+
+/* The kernel told it to the applier, who synced first; to the writer's own sync it says nothing. */
+static void a_sync_that_failed_for_the_other_one_counts(void **state _unused_)
+{
+	struct fixture f;
+
+	make(&f);
+	epoch(&f, 11, 512, 1);
+	assert_int_equal(journal_begin(f.journal, 12), 0);
+	assert_int_equal(append(&f, 0, 0, 512, 2), 0);
+	f.file.before_write = apply_and_fail;
+	f.file.ctx = &f;
+	assert_int_equal(journal_seal(f.journal), -EIO);
+	assert_null(f.file.before_write);
+	assert_int_equal(journal_sealed(f.journal), 11);
+	end(&f);
+}
+
 /* A disk's failure is not the journal's: all of it is written again. */
 static void a_failed_apply_may_be_repeated(void **state _unused_)
 {
@@ -679,6 +704,7 @@ int main(void)
 		cmocka_unit_test(after_its_end_nothing_is_applied),
 		cmocka_unit_test(disks_that_are_being_filled_are_known),
 		cmocka_unit_test(a_failed_sync_ends_it),
+		cmocka_unit_test(a_sync_that_failed_for_the_other_one_counts),
 		cmocka_unit_test(a_failed_apply_may_be_repeated),
 		cmocka_unit_test(another_ones_journal_is_refused),
 		cmocka_unit_test(the_making_of_another_is_whole_or_nothing),
