@@ -650,6 +650,29 @@ static void damaged_sections_are_refused_whole(void **state)
 }
 
 /* A peer cannot make a queue hold more than its limit, nor leave half of a frame. */
+/* Nothing behind it is read: sanitizers look on. */
+static void a_frame_without_a_header_is_refused(void **state)
+{
+	struct side *old = *state, *new = malloc(sizeof(*new));
+	const size_t len = HOLD_SECTION_HEADER + 2 * HOLD_SECTION_LANE + HOLD_SECTION_ITEM + 1;
+	uint8_t *bytes = calloc(1, len), *lane = bytes + HOLD_SECTION_HEADER + HOLD_SECTION_LANE;
+	const struct buffer exact = { .data = bytes, .len = len };
+	struct buffer section;
+
+	hold_cut(&old->hold, 1);
+	export(old, 0, 1, &section);
+	memcpy(bytes, section.data, HOLD_SECTION_HEADER);
+	lane[16] = 1;			 /* item */
+	lane[HOLD_SECTION_LANE] = 1;	 /* its epoch */
+	lane[HOLD_SECTION_LANE + 8] = 1; /* its length */
+	side_open(new, 2, true);
+	refused(new, &exact, len, "none that this output");
+	side_close(new);
+	buffer_release(&section);
+	free(new);
+	free(bytes);
+}
+
 static void more_than_fits_is_refused(void **state)
 {
 	struct side *old = *state, *new = malloc(sizeof(*new));
@@ -714,6 +737,7 @@ int main(void)
 		HELD(what_may_not_have_left_is_replayed_before_anything_newer),
 		HELD(sections_follow_each_other),
 		HELD(damaged_sections_are_refused_whole),
+		HELD(a_frame_without_a_header_is_refused),
 		HELD(more_than_fits_is_refused),
 		HELD(sizes_have_limits),
 	};

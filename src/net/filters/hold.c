@@ -185,14 +185,16 @@ static const struct net_queue_ops hold_queue_ops = {
 static bool is_right(const void *bytes, size_t len)
 {
 	const uint8_t *header = bytes;
-	uint8_t gso_type = header[1] & 0x7f;
-	uint64_t gso_size = le_load(header + 4, 2);
-	uint64_t sum_at = le_load(header + 6, 2) + le_load(header + 8, 2);
+	uint8_t gso_type;
+	uint64_t gso_size, sum_at;
 
 	if (len < NET_HEADER_SIZE + ETHERNET_HEADER || header[0] > 1 || le_load(header + 10, 2))
 		return false;
 	if (!header[0])
 		return !header[1];
+	gso_type = header[1] & 0x7f;
+	gso_size = le_load(header + 4, 2);
+	sum_at = le_load(header + 6, 2) + le_load(header + 8, 2);
 	if (sum_at + 2 > len - NET_HEADER_SIZE || le_load(header + 6, 2) < ETHERNET_HEADER)
 		return false;
 	/* TCPv4, UDP, TCPv6 */
