@@ -48,11 +48,6 @@ static inline size_t epoch_queue_room(const struct epoch_queue *queue)
 {
 	return epoch_queue_left(queue) - MIN(epoch_queue_left(queue), (size_t)EPOCH_ITEM_OVERHEAD);
 }
-/* The longest item that there is ever room for. */
-static inline size_t epoch_queue_longest(const struct epoch_queue *queue)
-{
-	return queue->size - EPOCH_ITEM_OVERHEAD;
-}
 
 /* Appends a copy of the buffers' first item->len bytes, for which there is room. */
 void epoch_queue_put(struct epoch_queue *queue, const struct epoch_item *item,

@@ -155,7 +155,7 @@ uint64_t hold_counts_time(const struct hold_counts *counts, unsigned int per_mil
 #define HOLD_SECTION_ITEM 12
 #define HOLD_SECTION_LANES LIMIT_QUEUES
 
-/* Still; or control, when nothing up to `up_to` can be released meanwhile. Appends what is held of the epochs (after, up_to]; a lane may be NULL:
+/* Still. Appends what is held of the epochs (after, up_to]; a lane may be NULL:
  * it holds nothing. -E2BIG by the buffer's limit, which hold_section_limit says. */
 _must_check_ int hold_section_write(struct hold_lane *const *lanes, unsigned int n_lanes,
 				    uint16_t kind, uint64_t after, uint64_t up_to,

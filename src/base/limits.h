@@ -50,6 +50,5 @@
 #define LIMIT_ARBITER_ANSWER KIB(64)   /* bytes of one answer of the arbiter */
 #define LIMIT_ARBITER_TOKEN 4096       /* bytes of a token of its, with the NUL */
 #define LIMIT_ARBITER_ENDPOINTS 9      /* members of its cluster; etcd advises at most 7 */
-#define LIMIT_PEER_DISKS 256	       /* disks, and networks, in this host's own list */
 #define LIMIT_JOURNAL GIB(64)	       /* bytes of writes that a backup keeps */
 #define LIMIT_MIRRORED_DISK GIB(16384) /* bytes of a protected VM's disk: a map of it is 2 MiB */

@@ -8,8 +8,8 @@
  *   owner:   dirty log --epoch_capture (guest stands)--> epoch --epoch_send (guest runs)--> stream
  *   backup:  stream --epoch_receive--> epoch, whole --epoch_apply--> RAM
  *
- * Its memory is one mapping with room for every page of RAM, which the host gives as it is first used: nothing is allocated while the
- * guest stands still. One thread at a time.
+ * Its memory is one mapping with room for every page of RAM, which the host gives as it is first used: while the guest stands still no
+ * call is made that can fail, and what epochs use again and again is there already. One thread at a time.
  */
 
 #include "base/buffer.h"

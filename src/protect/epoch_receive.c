@@ -208,7 +208,7 @@ static int take_begin(struct epoch_receiver *receiver, struct epoch *epoch, stru
 	epoch->number = le_load(bytes + 24, 8);
 	epoch->released = le_load(bytes + 32, 8);
 	if (le_load(bytes, 8) != receiver->origin.generation ||
-	    memcmp(bytes + 8, receiver->origin.session, PROTECT_SESSION_BYTES) != 0)
+	    memcmp(bytes + 8, receiver->origin.session.bytes, PROTECT_SESSION_BYTES) != 0)
 		return error_set(err, -ESTALE, EXIT_STATUS_FAILED,
 				 "protect: an epoch of another session came; protect the VM again");
 	if (epoch->number <= receiver->last || epoch->released >= epoch->number)

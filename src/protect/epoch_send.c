@@ -26,6 +26,7 @@ struct epoch_sender {
 	uint32_t n_zeroes; /* ranges */
 	uint64_t zero_end; /* the page behind the last of them */
 	struct epoch_counts counts;
+	bool broken; /* what was sent last is not what the backup has */
 };
 
 DEFINE_CLEANUP(struct epoch_sender, epoch_sender_free, epoch_sender_freep)
@@ -196,7 +197,7 @@ static int send_begin(struct epoch_sender *sender, const struct epoch *epoch,
 	uint8_t bytes[PROTECT_EPOCH_BYTES];
 
 	le_store(bytes, 8, origin->generation);
-	memcpy(bytes + 8, origin->session, sizeof(origin->session));
+	memcpy(bytes + 8, origin->session.bytes, PROTECT_SESSION_BYTES);
 	le_store(bytes + 24, 8, epoch->number);
 	le_store(bytes + 32, 8, epoch->released);
 	return send_frame(sender, PROTECT_EPOCH, bytes, sizeof(bytes));
@@ -252,6 +253,8 @@ int epoch_send(struct epoch_sender *sender, const struct epoch *epoch,
 	uint64_t sum;
 	int r;
 
+	if (sender->broken)
+		return -EPIPE;
 	sender->counts = (struct epoch_counts){ 0 };
 	r = send_begin(sender, epoch, origin);
 	if (r == 0)
@@ -261,5 +264,6 @@ int epoch_send(struct epoch_sender *sender, const struct epoch *epoch,
 	if (r == 0)
 		r = send_end(sender, epoch, sum);
 	*ret_counts = sender->counts;
+	sender->broken = r < 0;
 	return r;
 }

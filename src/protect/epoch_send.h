@@ -16,7 +16,7 @@ struct epoch_send_settings {
 /* Whose epochs these are; the session is that of the backup (ownership.h). */
 struct epoch_origin {
 	uint64_t generation;
-	uint8_t session[PROTECT_SESSION_BYTES];
+	struct ownership_id session;
 };
 
 /* Of one epoch, or summed up. */

@@ -9,7 +9,7 @@
 
 static const uint8_t magic[8] = "UTSUINTE";
 
-/* FNV-1a over words: against damage, not against who wants to deceive, who could write the map itself. */
+/* After the manner of FNV-1a, over words: against damage, not against who wants to deceive, who could write the map itself. */
 static uint64_t sum_of(const uint8_t *bytes, size_t len, uint64_t seed)
 {
 	uint64_t sum = 0xcbf29ce484222325ULL ^ seed;

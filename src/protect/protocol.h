@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What a protected VM's owner and its backup say to each other, once the backup has a copy. One stream each way; frames are wire/frame.h's, all of
- * them FRAME_CHECKED.
+ * What a protected VM's owner and its backup say to each other, once the backup has a copy. One stream each way; frames are wire/frame.h's,
+ * FRAME_CHECKED but for PAGES, whose content END guards.
  *
  *   owner                                              backup
  *     EPOCH { ZEROES, PAGES, PACKED, DELTAS }* STATE* END ->   staged apart from RAM until it is whole
@@ -12,7 +12,9 @@
  * Numbers little-endian. Kinds and layouts are never reused.
  */
 
-#define PROTECT_SESSION_BYTES 16 /* OWNERSHIP_ID_BYTES */
+#include "protect/ownership.h"
+
+#define PROTECT_SESSION_BYTES OWNERSHIP_ID_BYTES
 
 enum protect_frame {
 	/* u64 generation, the session, u64 number of this epoch, u64 released: output up to this epoch has left */

@@ -18,7 +18,7 @@
 #define STREAM_BYTES MIB(4)
 #define EPOCHS 4
 
-static const struct epoch_origin origin = { .generation = 3, .session = "session" };
+static const struct epoch_origin origin = { .generation = 3, .session = { "session" } };
 
 struct rig {
 	struct memory *memory;
@@ -93,7 +93,7 @@ static void add_begin(struct rig *rig, struct cursor *in)
 	rig->number = cursor_take_le(in, 1);
 	rig->pages = rig->sum = 0;
 	le_store(bytes, 8, origin.generation);
-	memcpy(bytes + 8, origin.session, PROTECT_SESSION_BYTES);
+	memcpy(bytes + 8, origin.session.bytes, PROTECT_SESSION_BYTES);
 	le_store(bytes + 24, 8, rig->number);
 	le_store(bytes + 32, 8, cursor_take_le(in, 1));
 	put_frame(rig, PROTECT_EPOCH, FRAME_CHECKED, bytes, sizeof(bytes));

@@ -66,7 +66,7 @@ static inline struct epoch_rig *epoch_rig_new(uint64_t cache_bytes, bool pack)
 	assert_int_equal(epoch_init(&rig->cut, EPOCH_PAGES), 0);
 	assert_int_equal(epoch_init(&rig->staged, EPOCH_PAGES), 0);
 	assert_int_equal(memory_dirty_start(rig->owner), 0);
-	rig->origin = (struct epoch_origin){ .generation = 7, .session = "a session" };
+	rig->origin = (struct epoch_origin){ .generation = 7, .session = { "a session" } };
 	rig->wire = epoch_file("", 0);
 	assert_int_equal(stream_plain(dup(rig->wire), 1000, &rig->writer.stream), 0);
 	assert_int_equal(epoch_sender_new(&settings, &rig->sender), 0);

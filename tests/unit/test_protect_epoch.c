@@ -185,9 +185,9 @@ static void another_session_is_refused(void **state _unused_)
 	struct epoch_bytes bytes = rich_epoch(rig);
 	struct error err;
 
-	rig->origin.session[15]++;
+	rig->origin.session.bytes[15]++;
 	assert_int_equal(epoch_rig_hear(rig, bytes.data, bytes.len, &err), -ESTALE);
-	rig->origin.session[15]--;
+	rig->origin.session.bytes[15]--;
 	rig->origin.generation++;
 	assert_int_equal(epoch_rig_hear(rig, bytes.data, bytes.len, &err), -ESTALE);
 	rig->origin.generation--;
@@ -237,7 +237,7 @@ static int hear_frames(struct epoch_rig *rig, const struct says *says, struct er
 	int r;
 
 	le_store(begin, 8, rig->origin.generation);
-	memcpy(begin + 8, rig->origin.session, PROTECT_SESSION_BYTES);
+	memcpy(begin + 8, rig->origin.session.bytes, PROTECT_SESSION_BYTES);
 	le_store(begin + 24, 8, 1);
 	rig->writer.serial = 0;
 	if (says->kind != PROTECT_EPOCH)
