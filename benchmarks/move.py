@@ -2,8 +2,8 @@
 """Moves between two machines: how long they take, how long the guest is silent, what they send, what they cost the guest.
 
 Silence is what a third machine sees that asks every 10 ms; bytes are those that the source's card sent; the total is from the
-order to its end. All that is taken in the same way for both monitors, and what the wire carries just before, beside the same
-guest and the same client. A move that did not end within the cap counts as the cap.
+order to its end. All that is taken in the same way for both monitors, and what the wire carries just before (by iperf3; for moves with
+TLS by OpenSSL's own programs), beside the same guest and the same client. A move that did not end within the cap counts as the cap.
 """
 
 from benchmarks.failure import Failure
@@ -30,7 +30,7 @@ def measure(stage, monitor, case, memory, *, prepare, kind="load", huge=False, b
     try:
         running[0].expect("utsusu-guest: ready", 120)
         prepare(pair)
-        seen = pair.move(monitor.order(pair, vm), beside)
+        seen = pair.move(monitor.order(pair, vm), beside, tls=monitor.tls)
         if kind == "load":
             pair.check_memory(monitor)
     finally:
@@ -68,9 +68,9 @@ SMALL = {"memory": 512, "prepare": fill(64)}
 define("64m", "512 MiB with 64 MiB of random data, 2 streams.", 0.3, link=0.9, **SMALL)
 define("64m-1", "The same with 1 stream.", 0.3, streams=1, link=0.9, **SMALL)
 define("64m-4", "The same with 4 streams.", 0.3, streams=4, link=0.9, **SMALL)
-define("64m-tls", "The same with 2 streams and TLS.", 0.3, tls=True, **SMALL)
+define("64m-tls", "The same with 2 streams and TLS.", 0.3, tls=True, link=0.9, **SMALL)
 define("64m-huge", "The same in huge pages.", 0.3, huge=True, link=0.9, **SMALL)
-define("64m-huge-tls", "The same in huge pages with TLS.", 0.3, huge=True, tls=True, **SMALL)
+define("64m-huge-tls", "The same in huge pages with TLS.", 0.3, huge=True, tls=True, link=0.9, **SMALL)
 define("2g", "2 GiB, mostly empty.", 0.3, memory=2048, prepare=fill(16))
 define("2g-tls", "2 GiB, mostly empty, with TLS.", 0.3, tls=True, memory=2048, prepare=fill(16))
 for _share in (25, 50, 100):

@@ -29,6 +29,15 @@ CAP = 90                    # seconds after which a move counts as not finished
 CONSOLE = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on utsusu.then=shell"
 GUESTS = {"load": "load", "redis": "load & redis-server --bind 0.0.0.0 --protected-mode no --save '' --appendonly no >/dev/null"}
 
+OPENSSL_SECONDS = 3
+# Bytes of the source's card, a second after the beginning, and at the end.
+OPENSSL_SENDS = f"""
+openssl s_client -connect B:7443 -quiet -tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256 </dev/zero >/dev/null 2>&1 & sender=$!
+sleep 1; cat /sys/class/net/wire0/statistics/tx_bytes
+sleep {OPENSSL_SECONDS}; cat /sys/class/net/wire0/statistics/tx_bytes
+kill $sender
+"""
+
 
 @dataclass
 class Move:
@@ -38,7 +47,7 @@ class Move:
     down: float         # seconds of the longest silence, as a third machine saw it
     sent: int           # bytes on the wire
     rate: float         # bytes a second of the bulk: from the first tenth that was sent to the last
-    wire: float         # bytes a second that iperf3 got just before, beside the same guest and the same client
+    wire: float         # bytes a second that iperf3 (with TLS: OpenSSL) got just before, beside the same guest and the same client
     said: str           # the mover's last words
     start: float        # seconds of the third machine's clock
     beside: dict        # what a client saw that worked meanwhile
@@ -160,6 +169,20 @@ class Pair:
 
     # What is measured
 
+    def tls_wire(self):
+        """Bytes a second that OpenSSL's own programs send over the same wire now, on one connection with the cipher of ours."""
+        self.target.run(f"test -f {PLACE}/key.pem || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=B "
+                        f"-keyout {PLACE}/key.pem -out {PLACE}/cert.pem 2>/dev/null")
+        # Its input stays open, and empty.
+        server = self.target.start_command(["sh", "-c", f"exec openssl s_server -accept 7443 -quiet -tls1_3 -cert {PLACE}/cert.pem "
+                                                        f"-key {PLACE}/key.pem >/dev/null 2>&1"])
+        try:
+            self.target.run("until ss -Hltn sport = :7443 | grep -q .; do sleep 0.1; done", timeout=30)
+            first, last = map(float, self.source.run(OPENSSL_SENDS, timeout=60).text.split())
+        finally:
+            server.kill()
+        return (last - first) / OPENSSL_SECONDS
+
     def wire(self):
         """Bytes a second that iperf3 gets over the same wire now."""
         server = self.target.start_command(["iperf3", "-s", "-1", "--forceflush"])
@@ -168,11 +191,11 @@ class Pair:
         server.wait(30)
         return float(re.search(r"([\d.]+) Kbits/sec\s+receiver", text)[1]) * 1000 / 8
 
-    def move(self, order, beside=None, after=1, ask_every=0.01):
+    def move(self, order, beside=None, after=1, ask_every=0.01, tls=False):
         """Has mover.py move the VM as the monitor's order says; `beside`: what client.py does as well, for `after` seconds more."""
         with contextlib.ExitStack() as clients:
             silence = clients.enter_context(self.client("gap", str(ask_every)))
-            wire = self.wire()
+            wire = self.tls_wire() if tls else self.wire()
             work = {}
             if beside:
                 work = clients.enter_context(self.client(beside))
