@@ -14,6 +14,7 @@ import moves
 
 LONG = pytest.mark.long
 PATH = f"{STATE}/own.img"
+DEVICE = "/dev/ram0"
 SIZE = 48 << 20
 AREA = 2 << 20      # at the beginning: the guest's
 OWN = {"path": PATH, "copy": True, "overwrite": True}
@@ -55,8 +56,8 @@ def disk_vm(local):
     return local.start("A", disk=PATH)
 
 
-def digest(side, skip=0):
-    return side.machine.run(f"tail -c +{skip + 1} {PATH} | sha256sum").text.split()[0]
+def digest(side, skip=0, path=PATH):
+    return side.machine.run(f"tail -c +{skip + 1} {path} | sha256sum").text.split()[0]
 
 
 def allocated(side):
@@ -99,6 +100,31 @@ def test_quiet_disk_is_the_same_byte_for_byte(local, disk_vm):
     assert digest(local["A"]) == digest(local["B"])
     local.ask("disk 1")
     intact(local)
+
+
+@pytest.fixture
+def devices(local):
+    """The same with block devices: disks in the machines' memory, random but for a hole, which the copy over rubbish must clear."""
+    for side in local.sides.values():
+        set_lists(side, path=DEVICE)
+        side.machine.run(f"modprobe brd rd_nr=1 rd_size={SIZE >> 10} && dd if=/dev/urandom of={DEVICE} bs=1M status=none || test -b {DEVICE}")
+    local["A"].machine.run(f"dd if=/dev/zero of={DEVICE} bs=1M seek=20 count=8 conv=fsync status=none")
+    yield local
+    for side in local.sides.values():
+        for name in side.vms.list():
+            local.end(name)
+        side.machine.run("rmmod brd")
+
+
+def test_block_devices_come_along_as_well(devices):
+    vm = devices.start("A", disk=DEVICE)
+    with devices.client() as client:
+        for source in "AB":
+            copy(devices, vm, source)
+            client.await_answers(5)
+            assert len({digest(side, AREA, DEVICE) for side in devices.sides.values()}) == 1
+    client.check()
+    intact(devices)
 
 
 def begin_slowly(local, vm, *options):
