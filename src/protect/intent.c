@@ -57,7 +57,7 @@ static int intent_new(struct storage *file, const struct intent_head *head, stru
 		return r;
 	intent = calloc(1, sizeof(*intent));
 	if (!intent)
-		return -ENOMEM;
+		return cannot(err, head, -ENOMEM, "kept in memory");
 	pthread_mutex_init(&intent->lock, NULL);
 	intent->file = file;
 	intent->disk = disk;
@@ -71,7 +71,7 @@ static int intent_new(struct storage *file, const struct intent_head *head, stru
 	intent->written = calloc((intent->n_sectors + 63) / 64, sizeof(uint64_t));
 	if (!intent->now || !intent->before || !intent->durable || !intent->image ||
 	    !intent->written)
-		return -ENOMEM;
+		return cannot(err, head, -ENOMEM, "kept in memory");
 	*ret_intent = TAKE_PTR(intent);
 	return 0;
 }

@@ -61,6 +61,7 @@ void journal_free(struct journal *journal)
 	free(journal);
 }
 
+/* What was told already stays. */
 static int cannot(struct error *err, int code, const char *what)
 {
 	return error_set(err, code, EXIT_STATUS_RESOURCE,
@@ -126,7 +127,7 @@ int journal_create(struct storage *file, const struct journal_head *head,
 	if (r == 0)
 		r = journal_new(file, &journal);
 	if (r < 0)
-		return r;
+		return cannot(err, r, "made");
 	journal->head = *head;
 	r = take_disks(journal, disks, head->n_disks, err);
 	if (r == 0)
@@ -172,7 +173,7 @@ int journal_open(struct storage *file, const uint8_t uuid[JOURNAL_UUID_BYTES],
 	if (r == 0)
 		r = judge_place(journal, err);
 	if (r < 0)
-		return r;
+		return cannot(err, r, "opened");
 	/* What a process that died had written may still be in memory only; what is found below is then said to be durable. */
 	r = storage_sync(file);
 	if (r < 0)
@@ -180,9 +181,10 @@ int journal_open(struct storage *file, const uint8_t uuid[JOURNAL_UUID_BYTES],
 	r = journal_get_mark(journal, err);
 	if (r == 0)
 		r = journal_find_sealed(journal, err);
-	if (r == 0)
-		*ret_journal = TAKE_PTR(journal);
-	return r;
+	if (r < 0)
+		return cannot(err, r, "read");
+	*ret_journal = TAKE_PTR(journal);
+	return 0;
 }
 
 /* ---- what others may ask ---- */

@@ -156,7 +156,10 @@ static int put_state(struct journal *journal, enum journal_state state, struct e
 int journal_mark_whole(struct journal *journal, struct error *err)
 {
 	if (journal->mark.state != JOURNAL_FILLING)
-		return journal->mark.state == JOURNAL_WHOLE ? 0 : -EINVAL;
+		return journal->mark.state == JOURNAL_WHOLE
+			       ? 0
+			       : error_set(err, -EINVAL, EXIT_STATUS_FAILED,
+					   "journal: its session has ended; protect the VM again");
 	return put_state(journal, JOURNAL_WHOLE, err);
 }
 

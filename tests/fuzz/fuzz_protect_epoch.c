@@ -45,7 +45,7 @@ static void *allocate(size_t len)
 static struct rig *rig_get(void)
 {
 	static struct rig *rig;
-	struct error err;
+	struct error err = { 0 };
 
 	if (rig)
 		return rig;

@@ -46,7 +46,7 @@ static inline int epoch_file(const void *bytes, size_t len)
 static inline struct memory *epoch_ram(void)
 {
 	struct memory *memory;
-	struct error err;
+	struct error err = { 0 };
 
 	assert_int_equal(memory_create(EPOCH_RAM, EPOCH_HOLE, GIB(4), MEMORY_HUGE_OFF, -1, &memory,
 				       &err),
@@ -119,6 +119,7 @@ static inline int epoch_rig_hear(struct epoch_rig *rig, const void *bytes, size_
 	struct stream *stream;
 	int r;
 
+	*err = (struct error){ 0 };
 	assert_int_equal(stream_plain(epoch_file(bytes, len), 1000, &stream), 0);
 	frame_reader_init(&reader, stream);
 	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, &receiver), 0);

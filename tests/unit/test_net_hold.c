@@ -505,7 +505,7 @@ static int try_import(struct side *side, const struct buffer *sections, unsigned
 
 static void import(struct side *side, struct buffer *sections, unsigned int n)
 {
-	struct error err;
+	struct error err = { 0 };
 
 	if (try_import(side, sections, n, &err) < 0)
 		fail_msg("%s", err.message);
@@ -550,7 +550,7 @@ static void sections_follow_each_other(void **state)
 {
 	struct side *old = *state, *new = malloc(sizeof(*new));
 	struct buffer sections[4], gap[3];
-	struct error err;
+	struct error err = { 0 };
 	uint64_t n = 0;
 
 	old->sink.queues[1].room = 1;
@@ -583,7 +583,7 @@ static void refused(struct side *side, const struct buffer *section, size_t len,
 {
 	const struct buffer first = { .data = section->data, .len = len };
 	struct hold_counts counts;
-	struct error err;
+	struct error err = { 0 };
 
 	assert_int_equal(try_import(side, &first, 1, &err), -EBADMSG);
 	if (!strstr(err.message, word))
@@ -677,7 +677,7 @@ static void more_than_fits_is_refused(void **state)
 {
 	struct side *old = *state, *new = malloc(sizeof(*new));
 	struct buffer sections[2];
-	struct error err;
+	struct error err = { 0 };
 	uint64_t n = 0;
 
 	while (n < SEEN_MAX && send_frame(old, 0, n + 1) == 0)

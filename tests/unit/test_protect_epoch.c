@@ -150,7 +150,7 @@ static void what_is_cut_off_is_not_whole(void **state _unused_)
 {
 	struct epoch_rig *rig = epoch_rig_new(0, false);
 	struct epoch_bytes bytes = rich_epoch(rig);
-	struct error err;
+	struct error err = { 0 };
 
 	for (size_t len = 0; len < bytes.len; len += len < 200 || len > bytes.len - 200 ? 1 : 61) {
 		assert_true(epoch_rig_hear(rig, bytes.data, len, &err) < 0);
@@ -167,7 +167,7 @@ static void a_flipped_bit_is_found(void **state _unused_)
 {
 	struct epoch_rig *rig = epoch_rig_new(0, false);
 	struct epoch_bytes bytes = rich_epoch(rig);
-	struct error err;
+	struct error err = { 0 };
 
 	for (size_t i = 0; i < bytes.len; i += i < 300 || i > bytes.len - 300 ? 1 : 17) {
 		bytes.data[i] ^= (uint8_t)(1 << i % 8);
@@ -183,7 +183,7 @@ static void another_session_is_refused(void **state _unused_)
 {
 	struct epoch_rig *rig = epoch_rig_new(0, false);
 	struct epoch_bytes bytes = rich_epoch(rig);
-	struct error err;
+	struct error err = { 0 };
 
 	rig->origin.session.bytes[15]++;
 	assert_int_equal(epoch_rig_hear(rig, bytes.data, bytes.len, &err), -ESTALE);
@@ -201,7 +201,7 @@ static void a_backup_with_other_memory_finds_out(void **state _unused_)
 {
 	struct epoch_rig *rig = epoch_rig_new(MIB(1), false);
 	struct epoch_bytes bytes;
-	struct error err;
+	struct error err = { 0 };
 
 	assert_int_equal(memory_fill(rig->owner, address(3), 1, MEMORY_PAGE_SIZE), 0);
 	bytes = epoch_rig_send(rig);
@@ -291,7 +291,7 @@ static void a_state_is_limited(void **state _unused_)
 	struct epoch_rig *rig = epoch_rig_new(0, false);
 	uint8_t *piece = calloc(1, MIB(1));
 	struct epoch_bytes bytes;
-	struct error err;
+	struct error err = { 0 };
 
 	rig->staged.state.limit = MIB(4);
 	for (int i = 0; i < 4; i++)
