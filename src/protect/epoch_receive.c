@@ -10,8 +10,6 @@
 #include "move/pages/batch.h"
 #include "move/pages/zero.h"
 
-#define ZERO_RANGE_BYTES 12
-
 struct epoch_receiver {
 	struct frame_reader *reader;
 	const struct memory *memory;
@@ -87,21 +85,21 @@ static int stage(struct epoch_receiver *receiver, struct epoch *epoch, uint64_t 
 	return 0;
 }
 
-/* From the batch, which holds numbers below n_pages. */
-static int stage_batch(struct epoch_receiver *receiver, struct epoch *epoch, bool deltas,
-		       struct error *err)
+/* The pages whose numbers the batch has, from `content`. */
+static int stage_pages(struct epoch_receiver *receiver, struct epoch *epoch, const uint8_t *content,
+		       bool deltas, struct error *err)
 {
 	for (uint32_t i = 0; i < receiver->batch.n; i++) {
 		const uint64_t page = receiver->batch.pages[i];
-		uint8_t *content;
-		int r = stage(receiver, epoch, page, &content, err);
+		uint8_t *to;
+		int r = stage(receiver, epoch, page, &to, err);
 
 		if (r < 0)
 			return r;
-		memcpy(content, page_batch_at(&receiver->batch, i), MEMORY_PAGE_SIZE);
+		memcpy(to, content + i * MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
 		if (deltas)
-			(void)page_xor(content, epoch_page(receiver->memory, page));
-		receiver->sum += epoch_sum(page, content);
+			(void)page_xor(to, epoch_page(receiver->memory, page));
+		receiver->sum += epoch_sum(page, to);
 	}
 	return 0;
 }
@@ -112,7 +110,7 @@ static int take_packed(struct epoch_receiver *receiver, struct epoch *epoch, boo
 	int r = packer_unpack(receiver->packer, receiver->reader->payload.data, frame->len,
 			      receiver->n_pages, &receiver->batch, err);
 
-	return r < 0 ? r : stage_batch(receiver, epoch, deltas, err);
+	return r < 0 ? r : stage_pages(receiver, epoch, receiver->batch.content, deltas, err);
 }
 
 /* Unchecked, so what it holds may be anything: END judges. */
@@ -120,24 +118,13 @@ static int take_pages(struct epoch_receiver *receiver, struct epoch *epoch,
 		      const struct frame *frame, struct error *err)
 {
 	struct cursor in = { .data = receiver->reader->payload.data, .left = frame->len };
-	const uint64_t n = cursor_take_le(&in, 4);
-	const uint8_t *content;
+	int r = page_numbers_take(&in, receiver->n_pages, &receiver->batch, err);
 
-	if (!n || n > MOVE_BATCH_PAGES || in.left != n * (8 + MEMORY_PAGE_SIZE))
+	if (r < 0)
+		return r;
+	if (in.left != receiver->batch.n * MEMORY_PAGE_SIZE)
 		return bad(err, "pages of an impossible length", frame->len);
-	content = in.data + n * 8;
-	for (uint64_t i = 0; i < n; i++) {
-		const uint64_t page = cursor_take_le(&in, 8);
-		uint8_t *to;
-		int r = page < receiver->n_pages ? stage(receiver, epoch, page, &to, err)
-						 : bad(err, "a page beyond RAM", page);
-
-		if (r < 0)
-			return r;
-		memcpy(to, content + i * MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
-		receiver->sum += epoch_sum(page, to);
-	}
-	return 0;
+	return stage_pages(receiver, epoch, in.data, false, err);
 }
 
 static int take_zeroes(struct epoch_receiver *receiver, struct epoch *epoch,

@@ -11,11 +11,8 @@
 #include "move/pages/delta_cache.h"
 #include "move/pages/zero.h"
 
-#define DELTA_LINES 48 /* of 64: a page that differs in more goes whole */
 #define ZERO_RANGES 4096
-#define ZERO_RANGE_BYTES 12
 #define STATE_PIECE (256U << 10) /* bytes */
-#define PACKED_WORTH(raw) ((raw) / 10 * 9)
 
 struct epoch_sender {
 	struct epoch_send_settings settings;
@@ -23,8 +20,9 @@ struct epoch_sender {
 	struct packer *packer;
 	struct page_batch whole, deltas;
 	uint8_t *zeroes;
-	uint32_t n_zeroes; /* ranges */
-	uint64_t zero_end; /* the page behind the last of them */
+	uint32_t n_zeroes;    /* ranges */
+	uint64_t zero_end;    /* the page behind the last of them */
+	uint64_t n_sent, sum; /* what END says: of the pages of this epoch that travel */
 	struct epoch_counts counts;
 	bool broken; /* what was sent last is not what the backup has */
 };
@@ -73,6 +71,12 @@ static int send_frame(struct epoch_sender *sender, uint16_t kind, const void *pa
 
 /* ---- pages ---- */
 
+static void count_sent(struct epoch_sender *sender, uint64_t page, const uint8_t *content)
+{
+	sender->n_sent++;
+	sender->sum += epoch_sum(page, content);
+}
+
 static int flush_zeroes(struct epoch_sender *sender)
 {
 	const size_t len = (size_t)sender->n_zeroes * ZERO_RANGE_BYTES;
@@ -120,16 +124,14 @@ static int flush_deltas(struct epoch_sender *sender)
 static int send_unpacked(struct epoch_sender *sender)
 {
 	const struct page_batch *batch = &sender->whole;
-	uint8_t head[FRAME_HEADER_BYTES + 4 + 8 * MOVE_BATCH_PAGES];
-	const size_t numbers = 4 + 8 * (size_t)batch->n, content = batch->n * MEMORY_PAGE_SIZE;
+	uint8_t head[FRAME_HEADER_BYTES + PAGE_NUMBERS_BYTES(MOVE_BATCH_PAGES)];
+	const size_t numbers = PAGE_NUMBERS_BYTES(batch->n), content = batch->n * MEMORY_PAGE_SIZE;
 	const struct frame frame = { .kind = PROTECT_PAGES, .len = (uint32_t)(numbers + content) };
 	const struct iovec iov[] = { { head, FRAME_HEADER_BYTES + numbers },
 				     { batch->content, content } };
 
 	frame_header(&frame, sender->settings.writer->serial++, head);
-	le_store(head + FRAME_HEADER_BYTES, 4, batch->n);
-	for (uint32_t i = 0; i < batch->n; i++)
-		le_store(head + FRAME_HEADER_BYTES + 4 + 8 * (size_t)i, 8, batch->pages[i]);
+	page_numbers_fill(batch, head + FRAME_HEADER_BYTES);
 	sender->counts.wire_bytes += FRAME_HEADER_BYTES + frame.len;
 	return stream_send(sender->settings.writer->stream, iov, ARRAY_SIZE(iov), true);
 }
@@ -167,6 +169,7 @@ static int try_delta(struct epoch_sender *sender, uint64_t page, const uint8_t *
 		sender->counts.same_pages++;
 		return 0;
 	}
+	count_sent(sender, page, content);
 	sender->counts.delta_pages++;
 	deltas->pages[deltas->n++] = page;
 	return deltas->n < MOVE_BATCH_PAGES ? 0 : flush_deltas(sender);
@@ -179,11 +182,14 @@ static int send_page(struct epoch_sender *sender, uint64_t page, const uint8_t *
 	int r;
 
 	sender->counts.pages++;
-	if (page_is_zero(content))
+	if (page_is_zero(content)) {
+		count_sent(sender, page, content);
 		return add_zero(sender, page);
+	}
 	r = try_delta(sender, page, content, &done);
 	if (r < 0 || done)
 		return r;
+	count_sent(sender, page, content);
 	whole->pages[whole->n] = page;
 	memcpy(page_batch_at(whole, whole->n), content, MEMORY_PAGE_SIZE);
 	return ++whole->n < MOVE_BATCH_PAGES ? 0 : flush_whole(sender);
@@ -216,30 +222,22 @@ static int send_state(struct epoch_sender *sender, const struct buffer *state)
 	return r;
 }
 
-/* Pages that are the same as before do not travel: the sum is over those that do. */
-static int send_end(struct epoch_sender *sender, const struct epoch *epoch, uint64_t sum)
+static int send_end(struct epoch_sender *sender, const struct epoch *epoch)
 {
 	uint8_t bytes[PROTECT_END_BYTES];
 
 	le_store(bytes, 8, epoch->number);
-	le_store(bytes + 8, 8, epoch->n_pages - sender->counts.same_pages);
-	le_store(bytes + 16, 8, sum);
+	le_store(bytes + 8, 8, sender->n_sent);
+	le_store(bytes + 16, 8, sender->sum);
 	return send_frame(sender, PROTECT_END, bytes, sizeof(bytes));
 }
 
-static int send_pages(struct epoch_sender *sender, const struct epoch *epoch, uint64_t *ret_sum)
+static int send_pages(struct epoch_sender *sender, const struct epoch *epoch)
 {
 	int r = 0;
 
-	*ret_sum = 0;
-	for (uint64_t i = 0; r == 0 && i < epoch->n_pages; i++) {
-		const uint8_t *content = epoch_content(epoch, i);
-		const uint64_t same = sender->counts.same_pages;
-
-		r = send_page(sender, epoch->pages[i], content);
-		if (sender->counts.same_pages == same)
-			*ret_sum += epoch_sum(epoch->pages[i], content);
-	}
+	for (uint64_t i = 0; r == 0 && i < epoch->n_pages; i++)
+		r = send_page(sender, epoch->pages[i], epoch_content(epoch, i));
 	if (r == 0)
 		r = flush_whole(sender);
 	if (r == 0)
@@ -250,19 +248,19 @@ static int send_pages(struct epoch_sender *sender, const struct epoch *epoch, ui
 int epoch_send(struct epoch_sender *sender, const struct epoch *epoch,
 	       const struct epoch_origin *origin, struct epoch_counts *ret_counts)
 {
-	uint64_t sum;
 	int r;
 
 	if (sender->broken)
 		return -EPIPE;
 	sender->counts = (struct epoch_counts){ 0 };
+	sender->n_sent = sender->sum = 0;
 	r = send_begin(sender, epoch, origin);
 	if (r == 0)
-		r = send_pages(sender, epoch, &sum);
+		r = send_pages(sender, epoch);
 	if (r == 0)
 		r = send_state(sender, &epoch->state);
 	if (r == 0)
-		r = send_end(sender, epoch, sum);
+		r = send_end(sender, epoch);
 	*ret_counts = sender->counts;
 	sender->broken = r < 0;
 	return r;

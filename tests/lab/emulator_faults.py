@@ -129,7 +129,7 @@ def pytest_runtest_makereport(item, call):
         elif report.when == "call" and machine.alive():
             if lost_a_guest(machine, call.duration + 10):
                 item.user_properties.append(LOST["the guest"])
-            if hasattr(report.longrepr, "addsection") and (activity := guest_activity(machine)):
+            elif hasattr(report.longrepr, "addsection") and (activity := guest_activity(machine)):
                 report.longrepr.addsection(f"what the guests' processors do in {machine.name}", activity)
 
 

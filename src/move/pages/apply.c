@@ -18,7 +18,6 @@
 #include "move/pages/zero.h"
 #include "move/pages/receive_internal.h"
 
-#define ZERO_RANGE_BYTES 12
 #define PIECE_PAGES 64
 
 DEFINE_CLEANUP(struct pages_target, pages_target_free, pages_target_freep)

@@ -24,6 +24,13 @@ void page_batch_release(struct page_batch *batch)
 	free(TAKE_PTR(batch->content));
 }
 
+void page_numbers_fill(const struct page_batch *batch, uint8_t *ret_bytes)
+{
+	le_store(ret_bytes, 4, batch->n);
+	for (uint32_t i = 0; i < batch->n; i++)
+		le_store(ret_bytes + PAGE_NUMBERS_BYTES(i), 8, batch->pages[i]);
+}
+
 struct packer {
 	ZSTD_CCtx *pack;
 	ZSTD_DCtx *unpack;
@@ -61,7 +68,7 @@ static int need_payload(struct packer *packer)
 {
 	if (packer->payload)
 		return 0;
-	packer->capacity = 4 + 8 * MOVE_BATCH_PAGES +
+	packer->capacity = PAGE_NUMBERS_BYTES(MOVE_BATCH_PAGES) +
 			   ZSTD_compressBound(MOVE_BATCH_PAGES * PAGE_BYTES);
 	packer->payload = malloc(packer->capacity);
 	return packer->payload ? 0 : -ENOMEM;
@@ -70,14 +77,12 @@ static int need_payload(struct packer *packer)
 int packer_pack(struct packer *packer, const struct page_batch *batch, const uint8_t **ret_payload,
 		size_t *ret_len)
 {
-	size_t head = 4 + 8 * (size_t)batch->n, len;
+	size_t head = PAGE_NUMBERS_BYTES(batch->n), len;
 	int r = need_payload(packer);
 
 	if (r < 0)
 		return r;
-	le_store(packer->payload, 4, batch->n);
-	for (uint32_t i = 0; i < batch->n; i++)
-		le_store(packer->payload + 4 + 8 * (size_t)i, 8, batch->pages[i]);
+	page_numbers_fill(batch, packer->payload);
 	len = ZSTD_compressCCtx(packer->pack, packer->payload + head, packer->capacity - head,
 				batch->content, batch->n * PAGE_BYTES, LEVEL);
 	if (ZSTD_isError(len))
@@ -87,7 +92,7 @@ int packer_pack(struct packer *packer, const struct page_batch *batch, const uin
 	return 0;
 }
 
-static int read_pages(struct cursor *in, uint64_t n_pages, struct page_batch *batch,
+int page_numbers_take(struct cursor *in, uint64_t n_pages, struct page_batch *batch,
 		      struct error *err)
 {
 	uint64_t n = cursor_take_le(in, 4), lowest = 0;
@@ -116,7 +121,7 @@ int packer_unpack(struct packer *packer, const uint8_t *payload, size_t len, uin
 		  struct page_batch *batch, struct error *err)
 {
 	struct cursor in = { .data = payload, .left = len };
-	int r = read_pages(&in, n_pages, batch, err);
+	int r = page_numbers_take(&in, n_pages, batch, err);
 	size_t unpacked;
 
 	if (r < 0)

@@ -10,10 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/macros.h"
 #include "move/pages/map.h"
 #include "move/protocol.h"
+
+#define DELTA_LINES 48			   /* of 64: a page that differs in more goes whole */
+#define PACKED_WORTH(raw) ((raw) / 10 * 9) /* bytes: packed into more, pages go as they are */
 
 struct page_batch {
 	uint32_t n;
@@ -27,6 +31,13 @@ static inline uint8_t *page_batch_at(const struct page_batch *batch, uint32_t i)
 {
 	return batch->content + i * PAGE_BYTES;
 }
+
+/* What stands before the pages: u32 n, u64 page * n. */
+#define PAGE_NUMBERS_BYTES(n) (4 + 8 * (size_t)(n))
+void page_numbers_fill(const struct page_batch *batch, uint8_t *ret_bytes);
+/* The same backwards, from a peer: 1 to MOVE_BATCH_PAGES of them, ascending below `n_pages`; else -EBADMSG. */
+_must_check_ int page_numbers_take(struct cursor *in, uint64_t n_pages, struct page_batch *batch,
+				   struct error *err);
 
 /* Packs and unpacks; keeps what zstd needs for both. */
 struct packer;

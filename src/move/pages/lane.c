@@ -11,9 +11,6 @@
 #include "base/endian.h"
 #include "move/pages/zero.h"
 
-#define ZERO_RANGE_BYTES 12
-#define DELTA_LINES 48 /* of 64: a page that differs in more goes whole */
-#define PACKED_WORTH(raw) ((raw) / 10 * 9)
 #define GATHER_PAGES 256
 /* One run more may end what is gathered. */
 #define HEADS_BYTES                                                                                \

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define ZERO_RANGE_BYTES 12 /* of {u64 first page, u32 count}, as it travels */
+
 /* Stops at the first bytes that are not zero. */
 bool page_is_zero(const void *page);
 
