@@ -10,10 +10,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "../unit/stream_memory.h"
 #include "base/endian.h"
+#include "frame_peer.h"
 #include "move/disks/frame.h"
 #include "move/disks/receive.h"
 #include "wire/compress.h"
@@ -23,16 +23,9 @@
 #define STREAM_BYTES MIB(4)
 #define PASSES 16
 
-/* The peer's side of one stream. */
-struct peer {
-	uint8_t *bytes;
-	size_t len;
-	uint64_t serial;
-};
-
 struct rig {
 	int fds[DISKS];
-	struct peer peers[2];
+	struct frame_peer peers[2];
 	struct digest *digest;
 	struct compressor *compressor;
 	uint8_t chunk[CHUNK], packed[CHUNK];
@@ -61,32 +54,10 @@ static struct rig *rig_get(void)
 	for (size_t i = 0; i < DISKS; i++)
 		rig->fds[i] = memfd_create("fuzz", MFD_CLOEXEC);
 	for (size_t i = 0; i < ARRAY_SIZE(rig->peers); i++)
-		rig->peers[i].bytes = allocate(STREAM_BYTES);
+		frame_peer_init(&rig->peers[i], STREAM_BYTES);
 	if (digest_new(&rig->digest) < 0 || compressor_new(1, &rig->compressor) < 0)
 		abort();
 	return rig;
-}
-
-static void put(struct peer *peer, const void *bytes, size_t len)
-{
-	len = MIN(len, STREAM_BYTES - peer->len);
-	memcpy(peer->bytes + peer->len, bytes, len);
-	peer->len += len;
-}
-
-/* A frame with a right header, and where flags say so a right CRC. */
-static void put_frame(struct peer *peer, uint16_t kind, uint16_t flags, const void *payload,
-		      size_t len)
-{
-	struct frame frame = { kind, flags, (uint32_t)len };
-	uint8_t header[FRAME_HEADER_BYTES], crc[4];
-
-	frame_header(&frame, peer->serial++, header);
-	put(peer, header, sizeof(header));
-	put(peer, payload, len);
-	le_store(crc, 4, crc32_z(0, payload, len));
-	if (flags & FRAME_CHECKED)
-		put(peer, crc, sizeof(crc));
 }
 
 /* A byte that is mostly 0: then all is as it should be. */
@@ -105,7 +76,7 @@ static void fill_chunk(struct rig *rig, struct cursor *in)
 		memset(rig->chunk + i * 4096, pages >> i % 8 & 1 ? byte : 0, 4096);
 }
 
-static void add_chunk(struct rig *rig, struct peer *peer, struct cursor *in, bool packed,
+static void add_chunk(struct rig *rig, struct frame_peer *peer, struct cursor *in, bool packed,
 		      uint16_t flags)
 {
 	static uint8_t payload[DISK_HEAD + 2 * CHUNK];
@@ -134,7 +105,7 @@ static void add_chunk(struct rig *rig, struct peer *peer, struct cursor *in, boo
 		  wrong & 32 ? wrong & 15 : DISK_HEAD + len);
 }
 
-static void add_holes(struct rig *rig, struct peer *peer, struct cursor *in, uint16_t flags)
+static void add_holes(struct rig *rig, struct frame_peer *peer, struct cursor *in, uint16_t flags)
 {
 	uint8_t payload[DISK_HOLE_HEAD + 4 * DISK_HOLE_RANGE], wrong = lie(in);
 	uint64_t disk = cursor_take_le(in, 1) & 3;
@@ -155,7 +126,7 @@ static void add_holes(struct rig *rig, struct peer *peer, struct cursor *in, uin
 	put_frame(peer, MOVE_DISK_HOLE, flags, payload, 4 + n * 16 - (wrong & 4 ? 1 : 0));
 }
 
-static void add_hash(struct rig *rig, struct peer *peer, struct cursor *in, uint16_t flags)
+static void add_hash(struct rig *rig, struct frame_peer *peer, struct cursor *in, uint16_t flags)
 {
 	uint8_t payload[DISK_HASH_BYTES] = { 0 }, wrong = lie(in);
 	uint64_t disk = cursor_take_le(in, 1) & 3;
@@ -167,7 +138,7 @@ static void add_hash(struct rig *rig, struct peer *peer, struct cursor *in, uint
 	put_frame(peer, MOVE_DISK_HASH, flags, payload, sizeof(payload) - (wrong & 2 ? 1 : 0));
 }
 
-static void add_pass(struct peer *peer, struct cursor *in, uint16_t flags)
+static void add_pass(struct frame_peer *peer, struct cursor *in, uint16_t flags)
 {
 	uint8_t payload[DISK_PASS_BYTES], wrong = lie(in);
 
@@ -180,7 +151,7 @@ static void add(struct rig *rig, struct cursor *in)
 {
 	uint8_t what = (uint8_t)cursor_take_le(in, 1);
 	uint16_t flags = what & 0x40 ? 0 : FRAME_CHECKED;
-	struct peer *peer = &rig->peers[what >> 7];
+	struct frame_peer *peer = &rig->peers[what >> 7];
 	size_t cut;
 
 	switch (what & 7) {
@@ -308,7 +279,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct rig *rig = rig_get();
 
 	for (size_t i = 0; i < ARRAY_SIZE(rig->peers); i++)
-		rig->peers[i].len = rig->peers[i].serial = 0;
+		frame_peer_clear(&rig->peers[i]);
 	for (size_t i = 0; i < DISKS; i++) {
 		if (ftruncate(rig->fds[i], (off_t)sizes[i]) < 0 ||
 		    pwrite(rig->fds[i], "what was here", 13, 100) != 13 ||

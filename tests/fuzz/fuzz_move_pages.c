@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "../unit/stream_memory.h"
 #include "base/endian.h"
+#include "frame_peer.h"
 #include "move/pages/batch.h"
 #include "move/pages/sum.h"
 #include "move/pages/receive.h"
@@ -24,9 +24,7 @@
 
 /* The peer's side of one stream. */
 struct peer {
-	uint8_t *bytes;
-	size_t len;
-	uint64_t serial;
+	struct frame_peer to;
 	struct packer *packer;
 	struct page_batch batch;
 };
@@ -64,34 +62,12 @@ static struct rig *rig_get(void)
 		abort();
 	memset(rig->file + RAM_BYTES, 0xaa, TAIL_BYTES);
 	for (size_t i = 0; i < ARRAY_SIZE(rig->peers); i++) {
-		rig->peers[i].bytes = allocate(STREAM_BYTES);
+		frame_peer_init(&rig->peers[i].to, STREAM_BYTES);
 		if (packer_new(&rig->peers[i].packer) < 0 ||
 		    page_batch_init(&rig->peers[i].batch) < 0)
 			abort();
 	}
 	return rig;
-}
-
-static void put(struct peer *peer, const void *bytes, size_t len)
-{
-	len = MIN(len, STREAM_BYTES - peer->len);
-	memcpy(peer->bytes + peer->len, bytes, len);
-	peer->len += len;
-}
-
-/* A frame with a right header, and where flags say so a right CRC. `lie`: added to its length. */
-static void put_frame(struct peer *peer, uint16_t kind, uint16_t flags, const void *payload,
-		      size_t len, int lie)
-{
-	struct frame frame = { kind, flags, (uint32_t)((int64_t)len + lie) };
-	uint8_t header[FRAME_HEADER_BYTES], crc[4];
-
-	frame_header(&frame, peer->serial++, header);
-	put(peer, header, sizeof(header));
-	put(peer, payload, len);
-	le_store(crc, 4, crc32_z(0, payload, len));
-	if (flags & FRAME_CHECKED)
-		put(peer, crc, sizeof(crc));
 }
 
 static void add_pages(struct peer *peer, struct cursor *in, uint16_t flags)
@@ -102,8 +78,8 @@ static void add_pages(struct peer *peer, struct cursor *in, uint16_t flags)
 
 	le_store(payload, 8, first & 0x8000 ? first << 48 : first);
 	memset(payload + 8, (int)cursor_take_le(in, 1), n * PAGE_BYTES);
-	put_frame(peer, MOVE_PAGES, flags, payload, 8 + n * PAGE_BYTES,
-		  (int8_t)cursor_take_le(in, 1));
+	put_lying_frame(&peer->to, MOVE_PAGES, flags, payload, 8 + n * PAGE_BYTES,
+			(int8_t)cursor_take_le(in, 1));
 }
 
 /* The same with sums, of which one byte, or one of a page, may not be what it should be. */
@@ -120,7 +96,7 @@ static void add_summed(struct peer *peer, struct cursor *in, uint16_t flags)
 	memcpy(payload + PAGE_SUMS_BYTES(n), pages, n * PAGE_BYTES);
 	if (at & 0x800000)
 		payload[at % len] ^= 1;
-	put_frame(peer, MOVE_SUMMED, flags, payload, len, (int8_t)cursor_take_le(in, 1));
+	put_lying_frame(&peer->to, MOVE_SUMMED, flags, payload, len, (int8_t)cursor_take_le(in, 1));
 }
 
 static void add_zeroes(struct peer *peer, struct cursor *in, uint16_t flags)
@@ -132,7 +108,7 @@ static void add_zeroes(struct peer *peer, struct cursor *in, uint16_t flags)
 		le_store(payload + i * 12, 8, cursor_take_le(in, 2));
 		le_store(payload + i * 12 + 8, 4, cursor_take_le(in, 2));
 	}
-	put_frame(peer, MOVE_ZEROES, flags, payload, n * 12 - (n ? odd : 0), 0);
+	put_frame(&peer->to, MOVE_ZEROES, flags, payload, n * 12 - (n ? odd : 0));
 }
 
 /* Pages that are packed as they should be, or of numbers and bytes of the input's choice. */
@@ -156,7 +132,7 @@ static void add_packed(struct peer *peer, struct cursor *in, uint16_t kind, uint
 	at = cursor_take_le(in, 2);
 	if (at & 0x8000) /* one byte is not what it should be */
 		payload[at % len] ^= (uint8_t)cursor_take_le(in, 1);
-	put_frame(peer, kind, flags, payload, len, 0);
+	put_frame(&peer->to, kind, flags, payload, len);
 }
 
 static void add_round(struct peer *peer, struct cursor *in, uint16_t flags)
@@ -165,7 +141,7 @@ static void add_round(struct peer *peer, struct cursor *in, uint16_t flags)
 
 	le_store(payload, 4, cursor_take_le(in, 1));
 	payload[4] = (uint8_t)cursor_take_le(in, 1);
-	put_frame(peer, MOVE_ROUND, flags, payload, sizeof(payload), 0);
+	put_frame(&peer->to, MOVE_ROUND, flags, payload, sizeof(payload));
 }
 
 static void add_bytes(struct peer *peer, struct cursor *in, uint16_t kind, uint16_t flags)
@@ -174,7 +150,7 @@ static void add_bytes(struct peer *peer, struct cursor *in, uint16_t kind, uint1
 	const void *bytes = cursor_take(in, len);
 
 	if (bytes)
-		put_frame(peer, kind, flags, bytes, len, 0);
+		put_frame(&peer->to, kind, flags, bytes, len);
 }
 
 static void add(struct peer *peers, struct cursor *in)
@@ -207,11 +183,11 @@ static void add(struct peer *peers, struct cursor *in)
 		add_bytes(peer, in, (uint16_t)cursor_take_le(in, 1), flags);
 		break;
 	case 6: /* no frame at all */
-		put(peer, in->data, in->left & 0xff);
+		put(&peer->to, in->data, in->left & 0xff);
 		break;
 	default: /* cut */
 		cut = cursor_take_le(in, 3);
-		peer->len = MIN(peer->len, cut);
+		peer->to.len = MIN(peer->to.len, cut);
 	}
 }
 
@@ -230,7 +206,7 @@ static void receive(struct rig *rig, uint32_t n_streams, bool empty)
 		abort();
 	for (uint32_t i = 0; i < n_streams; i++)
 		frame_reader_init(&readers[i],
-				  stream_memory_new(rig->peers[i].bytes, rig->peers[i].len));
+				  stream_memory_new(rig->peers[i].to.bytes, rig->peers[i].to.len));
 	if (pages_receive_new(&(struct pages_receive_settings){ .target = target,
 								.readers = readers,
 								.n_streams = n_streams,
@@ -259,7 +235,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct rig *rig = rig_get();
 
 	for (size_t i = 0; i < ARRAY_SIZE(rig->peers); i++)
-		rig->peers[i].len = rig->peers[i].serial = 0;
+		frame_peer_clear(&rig->peers[i].to);
 	while (in.left && !in.bad)
 		add(rig->peers, &in);
 	receive(rig, how & 1 ? 2 : 1, !(how & 2));

@@ -6,10 +6,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "../unit/stream_memory.h"
-#include "base/endian.h"
+#include "frame_peer.h"
 #include "move/pages/batch.h"
 #include "protect/epoch_receive.h"
 
@@ -25,9 +24,7 @@ struct rig {
 	struct epoch epoch;
 	struct packer *packer;
 	struct page_batch batch;
-	uint8_t *bytes;
-	size_t len;
-	uint64_t serial;
+	struct frame_peer peer;
 	/* what an end that fits says */
 	uint64_t number, pages, sum;
 };
@@ -50,34 +47,13 @@ static struct rig *rig_get(void)
 	if (rig)
 		return rig;
 	rig = allocate(sizeof(*rig));
-	rig->bytes = allocate(STREAM_BYTES);
+	frame_peer_init(&rig->peer, STREAM_BYTES);
 	if (memory_create(RAM_BYTES, RAM_BYTES / 2, GIB(4), MEMORY_HUGE_OFF, -1, &rig->memory,
 			  &err) < 0 ||
 	    epoch_init(&rig->epoch, RAM_PAGES) < 0 || packer_new(&rig->packer) < 0 ||
 	    page_batch_init(&rig->batch) < 0)
 		abort();
 	return rig;
-}
-
-static void put(struct rig *rig, const void *bytes, size_t len)
-{
-	len = MIN(len, STREAM_BYTES - rig->len);
-	memcpy(rig->bytes + rig->len, bytes, len);
-	rig->len += len;
-}
-
-static void put_frame(struct rig *rig, uint16_t kind, uint16_t flags, const void *payload,
-		      size_t len)
-{
-	const struct frame frame = { kind, flags, (uint32_t)len };
-	uint8_t header[FRAME_HEADER_BYTES], crc[4];
-
-	frame_header(&frame, rig->serial++, header);
-	put(rig, header, sizeof(header));
-	put(rig, payload, len);
-	le_store(crc, 4, crc32_z(0, payload, len));
-	if (flags & FRAME_CHECKED)
-		put(rig, crc, sizeof(crc));
 }
 
 static void count_page(struct rig *rig, uint64_t page, const void *content)
@@ -96,7 +72,7 @@ static void add_begin(struct rig *rig, struct cursor *in)
 	memcpy(bytes + 8, origin.session.bytes, PROTECT_SESSION_BYTES);
 	le_store(bytes + 24, 8, rig->number);
 	le_store(bytes + 32, 8, cursor_take_le(in, 1));
-	put_frame(rig, PROTECT_EPOCH, FRAME_CHECKED, bytes, sizeof(bytes));
+	put_frame(&rig->peer, PROTECT_EPOCH, FRAME_CHECKED, bytes, sizeof(bytes));
 }
 
 /* From the input: n pages that ascend, each of one byte's value. */
@@ -125,7 +101,7 @@ static void add_pages(struct rig *rig, struct cursor *in, uint16_t flags)
 		count_page(rig, batch->pages[i], page_batch_at(batch, i));
 	}
 	memcpy(payload + at, batch->content, batch->n * MEMORY_PAGE_SIZE);
-	put_frame(rig, PROTECT_PAGES, flags, payload, at + batch->n * MEMORY_PAGE_SIZE);
+	put_frame(&rig->peer, PROTECT_PAGES, flags, payload, at + batch->n * MEMORY_PAGE_SIZE);
 }
 
 static void add_packed(struct rig *rig, struct cursor *in, uint16_t kind)
@@ -138,7 +114,7 @@ static void add_packed(struct rig *rig, struct cursor *in, uint16_t kind)
 		abort();
 	for (uint32_t i = 0; i < rig->batch.n && kind == PROTECT_PACKED; i++)
 		count_page(rig, rig->batch.pages[i], page_batch_at(&rig->batch, i));
-	put_frame(rig, kind, FRAME_CHECKED, packed, len - (cursor_take_le(in, 1) == 0xff));
+	put_frame(&rig->peer, kind, FRAME_CHECKED, packed, len - (cursor_take_le(in, 1) == 0xff));
 }
 
 static void add_zeroes(struct rig *rig, struct cursor *in)
@@ -152,7 +128,7 @@ static void add_zeroes(struct rig *rig, struct cursor *in)
 	le_store(payload + 8, 4, n);
 	for (uint64_t i = 0; i < n; i++)
 		count_page(rig, first + i, zeros);
-	put_frame(rig, PROTECT_ZEROES, FRAME_CHECKED, payload,
+	put_frame(&rig->peer, PROTECT_ZEROES, FRAME_CHECKED, payload,
 		  12 + (cursor_take_le(in, 1) == 0xff));
 }
 
@@ -164,8 +140,8 @@ static void add_end(struct rig *rig, struct cursor *in)
 	le_store(bytes, 8, rig->number + (lie == 0xff));
 	le_store(bytes + 8, 8, rig->pages + (lie == 0xfe));
 	le_store(bytes + 16, 8, rig->sum + (lie == 0xfd));
-	put_frame(rig, PROTECT_STATE, FRAME_CHECKED, "", lie == 0xfc);
-	put_frame(rig, PROTECT_END, FRAME_CHECKED, bytes, sizeof(bytes));
+	put_frame(&rig->peer, PROTECT_STATE, FRAME_CHECKED, "", lie == 0xfc);
+	put_frame(&rig->peer, PROTECT_END, FRAME_CHECKED, bytes, sizeof(bytes));
 }
 
 static void add(struct rig *rig, struct cursor *in)
@@ -194,14 +170,14 @@ static void add(struct rig *rig, struct cursor *in)
 		len = cursor_take_le(in, 1);
 		bytes = cursor_take(in, len);
 		if (bytes)
-			put_frame(rig, what >> 3, FRAME_CHECKED, bytes, len);
+			put_frame(&rig->peer, what >> 3, FRAME_CHECKED, bytes, len);
 		break;
 	case 6: /* no frame at all */
-		put(rig, in->data, in->left & 0xff);
+		put(&rig->peer, in->data, in->left & 0xff);
 		break;
 	default: /* cut */
 		len = cursor_take_le(in, 3);
-		rig->len = MIN(rig->len, len);
+		rig->peer.len = MIN(rig->peer.len, len);
 	}
 }
 
@@ -221,7 +197,7 @@ static void receive(struct rig *rig)
 	struct error err = { 0 };
 	int r = 0;
 
-	frame_reader_init(&reader, stream_memory_new(rig->bytes, rig->len));
+	frame_reader_init(&reader, stream_memory_new(rig->peer.bytes, rig->peer.len));
 	if (epoch_receiver_new(&reader, rig->memory, &origin, &receiver) < 0)
 		abort();
 	for (int i = 0; r == 0 && i < EPOCHS; i++) {
@@ -245,7 +221,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct cursor in = { .data = data, .left = size };
 	struct rig *rig = rig_get();
 
-	rig->len = rig->serial = 0;
+	frame_peer_clear(&rig->peer);
 	while (in.left && !in.bad)
 		add(rig, &in);
 	receive(rig);

@@ -16,46 +16,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define DISK MIB(4000) /* two sectors */
 #define REGIONS 4000
 #define FILE_BYTES (INTENT_SECTORS_AT + 2 * STORAGE_SECTOR)
+#define MEMORY_STORAGE_BYTES FILE_BYTES
+#include "memory_storage.h"
 
 enum how {
 	HOW_MARKS = 1, /* else as the bytes are */
 	HOW_OTHER = 2, /* of another disk */
 	HOW_SHORT = 4,
-};
-
-struct memory {
-	struct storage storage;
-	uint8_t bytes[FILE_BYTES];
-};
-
-static uint8_t *place(struct storage *storage, uint64_t offset, uint64_t len)
-{
-	assert(range_fits(offset, len, storage->size));
-	return container_of(storage, struct memory, storage)->bytes + offset;
-}
-
-static int memory_read(struct storage *storage, void *buf, size_t len, uint64_t offset)
-{
-	memcpy(buf, place(storage, offset, len), len);
-	return 0;
-}
-
-static int memory_write(struct storage *storage, const void *buf, size_t len, uint64_t offset)
-{
-	memcpy(place(storage, offset, len), buf, len);
-	return 0;
-}
-
-static int memory_sync(struct storage *storage)
-{
-	(void)storage;
-	return 0;
-}
-
-static const struct storage_ops ops = {
-	.read = memory_read,
-	.write = memory_write,
-	.sync = memory_sync,
 };
 
 static uint64_t count(struct intent *intent)
@@ -71,7 +38,7 @@ static uint64_t count(struct intent *intent)
 }
 
 /* Marks by pairs of bytes. */
-static void make_map(struct memory *file, const struct intent_head *head, struct cursor *in,
+static void make_map(struct memory_storage *file, const struct intent_head *head, struct cursor *in,
 		     bool marked[REGIONS])
 {
 	uint64_t n = cursor_take_le(in, 1) % 16;
@@ -88,7 +55,7 @@ static void make_map(struct memory *file, const struct intent_head *head, struct
 	intent_free(intent);
 }
 
-static void damage(struct memory *file, struct cursor *in)
+static void damage(struct memory_storage *file, struct cursor *in)
 {
 	while (in->left >= 3) {
 		uint64_t at = cursor_take_le(in, 2) % FILE_BYTES;
@@ -114,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct intent_head head = { .uuid = { 1 }, .disk = 1, .disk_bytes = DISK };
 	struct cursor in = { .data = data, .left = size };
-	static struct memory file;
+	static struct memory_storage file;
 	bool marked[REGIONS] = { false };
 	struct error err = { 0 };
 	struct intent *intent = NULL;
@@ -122,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t how = (uint8_t)cursor_take_le(&in, 1);
 
 	memset(&file, 0, sizeof(file));
-	file.storage = (struct storage){ .ops = &ops, .size = FILE_BYTES };
+	file.storage = (struct storage){ .ops = &memory_storage_ops, .size = FILE_BYTES };
 	if (how & HOW_MARKS) {
 		const struct intent_head other = { .disk = 2, .disk_bytes = DISK };
 

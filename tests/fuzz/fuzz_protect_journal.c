@@ -20,6 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define RING JOURNAL_RING_MIN
 #define DISK KIB(32)
 #define FILE_BYTES (JOURNAL_RING_AT + RING)
+#define MEMORY_STORAGE_BYTES FILE_BYTES
+#include "memory_storage.h"
 #define EPOCH_MAX KIB(48)
 
 enum how {
@@ -31,63 +33,21 @@ enum how {
 	HOW_HEAD = 32, /* the head's fields are the fuzzer's */
 };
 
-struct memory {
-	struct storage storage;
-	uint8_t bytes[FILE_BYTES];
-};
-
 struct rig {
-	struct memory file, disks[2];
+	struct memory_storage file, disks[2];
 	struct storage *storages[2];
 	struct journal_head head;
 	struct digest *digest;
 	uint8_t key[DIGEST_BYTES];
 };
 
-static uint8_t *place(struct storage *storage, uint64_t offset, uint64_t len)
-{
-	assert(range_fits(offset, len, storage->size));
-	return container_of(storage, struct memory, storage)->bytes + offset;
-}
-
-static int memory_read(struct storage *storage, void *buf, size_t len, uint64_t offset)
-{
-	memcpy(buf, place(storage, offset, len), len);
-	return 0;
-}
-
-static int memory_write(struct storage *storage, const void *buf, size_t len, uint64_t offset)
-{
-	memcpy(place(storage, offset, len), buf, len);
-	return 0;
-}
-
-static int memory_zero(struct storage *storage, uint64_t offset, uint64_t len, bool unmap)
-{
-	(void)unmap;
-	memset(place(storage, offset, len), 0, len);
-	return 0;
-}
-
-static int memory_sync(struct storage *storage)
-{
-	(void)storage;
-	return 0;
-}
-
-static const struct storage_ops ops = {
-	.read = memory_read,
-	.write = memory_write,
-	.zero = memory_zero,
-	.sync = memory_sync,
-};
-
 static void make_rig(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
-	rig->file.storage = (struct storage){ .ops = &ops, .size = FILE_BYTES };
+	rig->file.storage = (struct storage){ .ops = &memory_storage_ops, .size = FILE_BYTES };
 	for (int i = 0; i < 2; i++) {
-		rig->disks[i].storage = (struct storage){ .ops = &ops, .size = DISK };
+		rig->disks[i].storage = (struct storage){ .ops = &memory_storage_ops,
+							  .size = DISK };
 		rig->storages[i] = &rig->disks[i].storage;
 	}
 	rig->head = (struct journal_head){ .session = { { 1 } },
