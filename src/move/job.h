@@ -13,10 +13,12 @@
 #include "move/protocol.h"
 #include "wire/stream.h"
 
+#define PROTECT_DETECT_MS 500
 #define MOVE_DOWNTIME_MS 100	   /* the goal when none is given */
 #define MOVE_DOWNTIME_MAX_MS 60000 /* for whoever asks for a move, too: longer is no live move */
 
-enum move_role { MOVE_SOURCE, MOVE_DESTINATION, MOVE_SAVE, MOVE_RESTORE };
+/* OWNER and BACKUP: the two guards of a protected VM (protect/guard/), whose session is the token. */
+enum move_role { MOVE_SOURCE, MOVE_DESTINATION, MOVE_SAVE, MOVE_RESTORE, MOVE_OWNER, MOVE_BACKUP };
 enum move_compress { MOVE_COMPRESS_AUTO, MOVE_COMPRESS_OFF, MOVE_COMPRESS_ON };
 
 struct move_disk {
@@ -53,6 +55,12 @@ struct move_job {
 	uint32_t
 		n_disks; /* that are copied: to be read at the source, to be written at the destination */
 	struct move_disk disks[LIMIT_DISKS];
+	/* Guards. */
+	int journal_fd; /* backup: its file, with journal_bytes allocated; -1: no disk is mirrored */
+	uint64_t journal_bytes; /* of the ring in it (journal.h) */
+	uint32_t latency_ms;	/* owner: how long a reply may be held; 0: as it turns out */
+	uint32_t
+		detect_ms; /* so long a silence of the other side makes it suspected; 0: PROTECT_DETECT_MS */
 	bool told;	 /* source: whoever started it has told of the phases check and reserve */
 	bool clone;	 /* restore */
 	bool load_first; /* restore: all memory, before the VM runs */

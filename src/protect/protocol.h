@@ -6,8 +6,14 @@
  * FRAME_CHECKED but for PAGES, whose content END guards.
  *
  *   owner                                              backup
- *     EPOCH { ZEROES, PAGES, PACKED, DELTAS }* STATE* END ->   staged apart from RAM until it is whole
+ *     HELLO ---------------------------------------------->    both ways, first: compared, refused by name
+ *     EPOCH { ZEROES, PAGES, PACKED, DELTAS, WRITE }* STATE* END ->   staged apart from RAM until it is whole
  *            <----------------------------------------- ACK    whole, right, and its disks' journal durable
+ *     HEARTBEAT                                                both ways, when nothing else was said for a while
+ *     TAKE_OVER                                                a planned failover: the last epoch sent is the last one
+ *     BYE                                                      both ways: it gives up, and why; nobody need suspect anything
+ *
+ * An epoch without state fills: its pages are RAM's and its writes the disks' at once, and it is acknowledged, but nobody can go on from it.
  *
  * Numbers little-endian. Kinds and layouts are never reused.
  */
@@ -26,8 +32,18 @@ enum protect_frame {
 	PROTECT_STATE, /* a piece of the state (vm/save.h); an empty one ends it */
 	PROTECT_END,   /* u64 number, u64 pages (zeroes count), u64 sum over them (epoch_sum) */
 	PROTECT_ACK, /* backup: u64 generation, the session, u64 number: this epoch and all before it */
+	/* u32 version, u32 disks, u64 RAM's bytes, u64 generation, the session, u64 bytes of each disk */
+	PROTECT_HELLO,
+	PROTECT_WRITE, /* u32 disk, u32 kind (enum journal_kind), u64 offset, u64 len, then for WRITE len bytes */
+	PROTECT_HEARTBEAT, /* empty */
+	PROTECT_TAKE_OVER, /* empty */
+	PROTECT_BYE,	   /* text: one line */
 };
 
+#define PROTECT_VERSION 1
+#define PROTECT_HELLO_BYTES (24 + PROTECT_SESSION_BYTES) /* and 8 for each disk */
+#define PROTECT_WRITE_BYTES 24				 /* and the data */
+#define PROTECT_WRITE_MAX (1U << 20)			 /* bytes of data in one frame */
 #define PROTECT_EPOCH_BYTES (8 + PROTECT_SESSION_BYTES + 16)
 #define PROTECT_END_BYTES 24
 #define PROTECT_ACK_BYTES (8 + PROTECT_SESSION_BYTES + 8)
