@@ -3,16 +3,17 @@
 /*
  * A stream of state sections into a struct with a field of every type, in an old and a new version.
  *
- * covers: state/state.c base/buffer.c
+ * covers: state/state.c state/merge.c base/buffer.c
  *
  * What must hold: nothing crashes; a refused section changes nothing; an accepted one, saved again, is the
- * section itself.
+ * section itself; what is merged has a section for each name, and is a whole stream again.
  */
 
 #include <assert.h>
 #include <string.h>
 
 #include "base/limits.h"
+#include "state/merge.h"
 #include "state/state.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -138,6 +139,27 @@ static void take(const struct state_section *section)
 	buffer_release(&again);
 }
 
+/* The first half into the second. */
+static void merge(const uint8_t *data, size_t size)
+{
+	struct state_section section;
+	struct cursor cursor;
+	struct buffer out;
+	int r;
+
+	buffer_init(&out, 2 * size);
+	if (state_merge(&out, data, size / 2, data + size / 2, size - size / 2) == 0) {
+		cursor = (struct cursor){ .data = out.data, .left = out.len };
+		while ((r = state_next_section(&cursor, &section)) == 1)
+			;
+		assert(r == 0);
+	}
+	out.len = 0;
+	if (state_merge(&out, data, size, data, size) == 0)
+		assert(out.len == size && (!size || memcmp(out.data, data, size) == 0));
+	buffer_release(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct cursor stream = { .data = data, .left = size };
@@ -145,5 +167,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	while (state_next_section(&stream, &section) == 1)
 		take(&section);
+	merge(data, size);
 	return 0;
 }

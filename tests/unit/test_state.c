@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "state/merge.h"
 #include "state/state.h"
 #include "check.h"
 
@@ -259,6 +260,65 @@ static void comparing_names_exact_fields_only(void **state _unused_)
 	assert_string_equal(state_compare(&table, &example, &other), "many");
 }
 
+static void add(struct buffer *out, const char *instance, uint8_t small)
+{
+	const struct state_table table = thing_table(2);
+	struct thing thing = example;
+
+	thing.small = small;
+	assert_int_equal(state_save(out, &table, instance, &thing), 0);
+}
+
+static void only_what_changed_is_put_into_what_was_whole(void **state _unused_)
+{
+	struct buffer whole, changed, merged, right;
+
+	buffer_init(&whole, 1 << 20);
+	buffer_init(&changed, 1 << 20);
+	buffer_init(&merged, 1 << 20);
+	buffer_init(&right, 1 << 20);
+	add(&whole, "a", 1);
+	add(&whole, "b", 2);
+	add(&whole, "c", 3);
+	add(&changed, "d", 40);
+	add(&changed, "b", 20);
+	add(&right, "a", 1);
+	add(&right, "b", 20);
+	add(&right, "c", 3);
+	add(&right, "d", 40);
+	assert_int_equal(state_merge(&merged, whole.data, whole.len, changed.data, changed.len), 0);
+	assert_int_equal(merged.len, right.len);
+	assert_memory_equal(merged.data, right.data, right.len);
+	/* Nothing changed, nothing there before. */
+	merged.len = 0;
+	assert_int_equal(state_merge(&merged, whole.data, whole.len, NULL, 0), 0);
+	assert_int_equal(merged.len, whole.len);
+	merged.len = 0;
+	assert_int_equal(state_merge(&merged, NULL, 0, whole.data, whole.len), 0);
+	assert_memory_equal(merged.data, whole.data, whole.len);
+	buffer_release(&whole);
+	buffer_release(&changed);
+	buffer_release(&merged);
+	buffer_release(&right);
+}
+
+static void streams_that_make_no_sense_are_not_merged(void **state _unused_)
+{
+	struct buffer whole, out;
+
+	buffer_init(&whole, 1 << 20);
+	buffer_init(&out, 1 << 20);
+	add(&whole, "a", 1);
+	assert_int_equal(state_merge(&out, whole.data, whole.len - 1, NULL, 0), -EBADMSG);
+	assert_int_equal(state_merge(&out, NULL, 0, whole.data, 3), -EBADMSG);
+	add(&whole, "a", 2);
+	assert_int_equal(state_merge(&out, whole.data, whole.len, NULL, 0), -EBADMSG);
+	out.limit = 8;
+	assert_int_equal(state_merge(&out, whole.data, whole.len / 2, NULL, 0), -E2BIG);
+	buffer_release(&whole);
+	buffer_release(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +331,8 @@ int main(void)
 		cmocka_unit_test(every_truncation_is_refused),
 		cmocka_unit_test(a_count_beyond_its_room_is_refused),
 		cmocka_unit_test(comparing_names_exact_fields_only),
+		cmocka_unit_test(only_what_changed_is_put_into_what_was_whole),
+		cmocka_unit_test(streams_that_make_no_sense_are_not_merged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
