@@ -166,6 +166,7 @@ static int filter_queue_open(struct block *block, struct loop *loop, unsigned in
 	fq->queue = (struct block_queue){ .ops = &filter_queue_ops, .block = block };
 	fq->filter = filter;
 	fq->loop = loop;
+	fq->depth = depth;
 	r = prepare_queue(fq, depth);
 	if (r < 0) {
 		free(fq->twins);

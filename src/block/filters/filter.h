@@ -40,7 +40,8 @@ struct block_filter_queue {
 	struct block_queue *below;
 	struct block_filter *filter;
 	struct loop *loop;
-	bool completing; /* between begin and end: kicks wait */
+	unsigned int depth; /* twins */
+	bool completing;    /* between begin and end: kicks wait */
 	bool kick_waiting;
 	struct list free;
 	struct list waiting; /* requests that came when no twin was free */
