@@ -46,6 +46,8 @@ def parser():
                     help="give each a SCSI disk with persistent reservations")
     up.add_argument("--share-disk", metavar="SIZE", type=disks.parse_size,
                     help="give all the same NVMe disk")
+    up.add_argument("--state-disk", metavar="SIZE", type=disks.parse_size,
+                    help="how much each remembers in /var/lib/utsusu (default 128M)")
     up.add_argument("--keep-unflushed", metavar="SEED", type=int,
                     help="a power cut keeps some of what was not flushed, by a coin of this seed")
     up.add_argument("--bridge", action="store_true", default=None,
@@ -98,7 +100,7 @@ def parser():
 
 def do_up(arguments, progress):
     asked = {key: getattr(arguments, key) for key in
-             ("machines", "cpus", "memory", "nvme", "nic", "scsi", "share_disk", "keep_unflushed", "bridge", "vtx")
+             ("machines", "cpus", "memory", "nvme", "nic", "scsi", "share_disk", "state_disk", "keep_unflushed", "bridge", "vtx")
              if getattr(arguments, key) is not None}
     clean(progress)
     if arguments.name in names():

@@ -39,9 +39,9 @@ def scratch(path):
     return _formatted(path, "scratch", SCRATCH_SIZE)
 
 
-def state(path):
+def state(path, size):
     """An ext4 disk for what a machine must remember."""
-    return _formatted(path, "state", STATE_SIZE)
+    return _formatted(path, "state", size)
 
 
 def _formatted(path, name, size):

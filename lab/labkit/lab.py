@@ -15,7 +15,7 @@ from .vtx import VtxMachine
 from .wires import Wires
 
 DEFAULTS = {"machines": 1, "memory": 2048, "cpus": host.processors(), "nvme": False, "nic": False, "scsi": False,
-            "share_disk": 0, "keep_unflushed": 0, "bridge": False, "vtx": False, "files": []}
+            "share_disk": 0, "state_disk": disks.STATE_SIZE, "keep_unflushed": 0, "bridge": False, "vtx": False, "files": []}
 MACHINES_MAX = 8
 
 

@@ -66,7 +66,7 @@ class Machine:
     def launch(self):
         self.folder.mkdir(exist_ok=True)
         self._clear_ports()
-        disks.state(self.state_disk.path)
+        disks.state(self.state_disk.path, self.lab.options["state_disk"])
         for disk in self.disks():
             disk.start()
         (self.folder / "emulator.log").write_bytes(b"")     # what the one before said is not this one's

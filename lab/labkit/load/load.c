@@ -4,6 +4,8 @@
  * and disk with known content, written all the time; clocks that may not go back. One line a command, on TCP port 7000:
  *
  *	count N			counted C N MONOTONIC REALTIME ERRORS	C: one more than before, durable
+ *	next N			next S N CHAIN				S: one more than before, in memory only; CHAIN: of this
+ *									connection's numbers, so that no reply can be another's
  *	fill MIB		filled MIB				with random bytes
  *	check			checked BYTES				of them that are not as they were
  *	dirty KIB_A_SECOND MIB	dirtying KIB				pages of a buffer of that size, whole, random
@@ -54,6 +56,7 @@ struct work {
 	atomic_ullong errors, ticks, gap_ns, dirtied, operations;
 	atomic_bool disk_load;
 	atomic_uint dirty_kib;
+	atomic_ullong sequence;
 
 	pthread_mutex_t count_lock;
 	uint64_t count;
@@ -72,6 +75,7 @@ struct work {
 struct client {
 	struct work *work;
 	int fd;
+	uint64_t chain;
 };
 
 static int64_t clock_ns(clockid_t clock)
@@ -314,8 +318,25 @@ static int answer_status(struct work *work, char *answer, size_t size)
 			atomic_load(&work->errors));
 }
 
-static int do_command(struct work *work, const char *line, char *answer, size_t size)
+/* splitmix64's step: history.py has the same. */
+static uint64_t mix(uint64_t x)
 {
+	x += 0x9e3779b97f4a7c15u;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+	return x ^ x >> 31;
+}
+
+static int answer_next(struct client *client, uint64_t number, char *answer, size_t size)
+{
+	client->chain = mix(client->chain ^ number);
+	return snprintf(answer, size, "next %llu %" PRIu64 " %016" PRIx64 "\n",
+			atomic_fetch_add(&client->work->sequence, 1) + 1, number, client->chain);
+}
+
+static int do_command(struct client *client, const char *line, char *answer, size_t size)
+{
+	struct work *work = client->work;
 	uint64_t a, b;
 
 	if (sscanf(line, "count %" SCNu64, &a) == 1) {
@@ -326,6 +347,8 @@ static int do_command(struct work *work, const char *line, char *answer, size_t 
 				now, a, clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME),
 				atomic_load(&work->errors));
 	}
+	if (sscanf(line, "next %" SCNu64, &a) == 1)
+		return answer_next(client, a, answer, size);
 	if (sscanf(line, "fill %" SCNu64, &a) == 1 && a <= BUFFER_MAX_MIB) {
 		fill(work, a);
 		return snprintf(answer, size, "filled %zu\n", work->fill_words * 8 >> 20);
@@ -357,7 +380,7 @@ static void *client_thread(void *ctx)
 		int len;
 
 		line[strcspn(line, "\r\n")] = 0;
-		len = do_command(client->work, line, answer, sizeof(answer));
+		len = do_command(client, line, answer, sizeof(answer));
 		if (send(client->fd, answer, (size_t)len, MSG_NOSIGNAL) != len)
 			break;
 	}
@@ -430,6 +453,7 @@ int main(void)
 		if (!client)
 			return 1;
 		client->work = work;
+		client->chain = 0;
 		client->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		start(client_thread, client);
 	}
