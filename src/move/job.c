@@ -26,10 +26,9 @@ struct field {
 	size_t n_names;
 };
 
-static const char *const roles[] = { [MOVE_SOURCE] = "source",
-				     [MOVE_DESTINATION] = "destination",
-				     [MOVE_SAVE] = "save",
-				     [MOVE_RESTORE] = "restore" };
+static const char *const roles[] = { [MOVE_SOURCE] = "source", [MOVE_DESTINATION] = "destination",
+				     [MOVE_SAVE] = "save",     [MOVE_RESTORE] = "restore",
+				     [MOVE_OWNER] = "owner",   [MOVE_BACKUP] = "backup" };
 static const char *const compress[] = {
 	[MOVE_COMPRESS_AUTO] = "auto",
 	[MOVE_COMPRESS_OFF] = "off",
@@ -65,6 +64,10 @@ static const struct field fields[] = {
 	  AT(compress),
 	  .names = compress,
 	  .n_names = ARRAY_SIZE(compress) },
+	{ .key = "journal", FIELD_FD, false, AT(journal_fd) },
+	{ .key = "journal_bytes", FIELD_U64, false, AT(journal_bytes), .max = LIMIT_JOURNAL },
+	{ .key = "latency_ms", FIELD_U32, false, AT(latency_ms), .max = MOVE_DOWNTIME_MAX_MS },
+	{ .key = "detect_ms", FIELD_U32, false, AT(detect_ms), .max = MOVE_DOWNTIME_MAX_MS },
 	{ .key = "patience_ms", FIELD_U32, false, AT(patience_ms), .max = MOVE_DOWNTIME_MAX_MS },
 	{ .key = "allow_postcopy", FIELD_BOOL, false, AT(allow_postcopy) },
 	{ .key = "failpoint", FIELD_TEXT, false, AT(failpoint) },
@@ -186,15 +189,46 @@ static int judge_file(const json_t *json, const struct move_job *job, struct err
 	return 0;
 }
 
+static bool is_guard(const struct move_job *job)
+{
+	return job->role == MOVE_OWNER || job->role == MOVE_BACKUP;
+}
+
+/* The arbiter's record is in the place of marks. */
+static int judge_mark(const json_t *json, const struct move_job *job, struct error *err)
+{
+	if (!is_guard(job))
+		return job->mark_fd < 0 ? bad(err, "mark", "is missing") : 0;
+	if (job->mark_fd >= 0)
+		return bad(err, "mark", "is given to a guard");
+	return json_array_size(json_object_get(json, "streams")) > 1
+		       ? bad(err, "streams", "are more than a guard has")
+		       : 0;
+}
+
+/* What is written to disks of a backup goes through its journal. */
+static int judge_journal(const struct move_job *job, struct error *err)
+{
+	const bool needed = job->role == MOVE_BACKUP && job->n_disks;
+
+	if ((job->journal_fd >= 0) != needed)
+		return bad(err, "journal", needed ? "is missing" : "is given without use for it");
+	if (needed != (job->journal_bytes > 0))
+		return bad(err, "journal_bytes", "belongs to a journal");
+	return 0;
+}
+
 static int take_streams(const json_t *json, struct move_job *job, struct error *err)
 {
 	const json_t *streams = json_object_get(json, "streams"), *value;
 	size_t i;
+	int r;
 
 	if (has_file(job))
 		return judge_file(json, job, err);
-	if (job->mark_fd < 0)
-		return bad(err, "mark", "is missing");
+	r = judge_mark(json, job, err);
+	if (r < 0)
+		return r;
 	if (job->file_fd >= 0 || job->clone || job->load_first)
 		return bad(err, "file", "is given where streams are");
 	if (!json_is_array(streams) || json_array_size(streams) < 1 ||
@@ -264,6 +298,7 @@ static size_t list_descriptors(struct move_job *job, int **ret_list)
 	ret_list[n++] = &job->file_fd;
 	ret_list[n++] = &job->progress_fd;
 	ret_list[n++] = &job->lock_fd;
+	ret_list[n++] = &job->journal_fd;
 	for (uint32_t i = 0; i < job->n_streams; i++)
 		ret_list[n++] = &job->streams[i];
 	for (uint32_t i = 0; i < job->n_disks; i++)
@@ -271,7 +306,7 @@ static size_t list_descriptors(struct move_job *job, int **ret_list)
 	return n;
 }
 
-#define DESCRIPTORS_MAX (MOVE_STREAMS_MAX + LIMIT_DISKS + 7)
+#define DESCRIPTORS_MAX (MOVE_STREAMS_MAX + LIMIT_DISKS + 8)
 
 /* One that came twice would be closed twice. */
 static int refuse_doubles(struct move_job *job, struct error *err)
@@ -294,7 +329,7 @@ static int check(struct move_job *job, bool has_key, struct error *err)
 		return bad(err, "key", job->tls ? "is missing" : "is given for a plain stream");
 	if (!job->name[0])
 		return bad(err, "name", "is empty");
-	if (failpoint_parse(job->failpoint, &unused, err) < 0)
+	if (failpoint_parse(job->failpoint, &unused, err) < 0 || judge_journal(job, err) < 0)
 		return -EINVAL;
 	return refuse_doubles(job, err);
 }
@@ -310,6 +345,7 @@ void move_job_init(struct move_job *job, enum move_role role)
 		.file_fd = -1,
 		.progress_fd = -1,
 		.lock_fd = -1,
+		.journal_fd = -1,
 		.downtime_ms = MOVE_DOWNTIME_MS,
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(job->streams); i++)

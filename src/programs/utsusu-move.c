@@ -148,6 +148,7 @@ int main(int argc, char **argv)
 				.own_mark_fd = -1,
 				.file_fd = -1,
 				.lock_fd = -1,
+				.journal_fd = -1,
 				.progress_fd = -1 };
 	struct move_link *link = NULL;
 	struct error err = { 0 };

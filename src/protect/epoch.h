@@ -24,7 +24,7 @@ struct epoch {
 	uint64_t n_pages, max_pages;
 	uint64_t *pages;  /* numbers in RAM's file, ascending at the owner */
 	uint8_t *content; /* n_pages pages of 4 KiB, in that order, aligned */
-	struct buffer state;
+	struct buffer state; /* empty: the epoch fills, and nobody can go on from it */
 	uint64_t used_pages; /* of the mapping, since they were last given back */
 };
 
@@ -33,6 +33,13 @@ _must_check_ int epoch_init(struct epoch *epoch, uint64_t max_pages);
 void epoch_release(struct epoch *epoch);
 /* Empties it for the next one. Gives memory back that it used beyond `keep_pages`. */
 void epoch_clear(struct epoch *epoch, uint64_t keep_pages);
+
+/* One whose pages and state are somebody else's memory, to be sent as they are: the caller fills in numbers, `n_pages` and `state.len`. Neither
+ * cleared nor released. */
+static inline struct epoch epoch_over(uint64_t *pages, uint8_t *content, uint8_t *state)
+{
+	return (struct epoch){ .pages = pages, .content = content, .state = { .data = state } };
+}
 
 static inline uint8_t *epoch_content(const struct epoch *epoch, uint64_t i)
 {

@@ -14,6 +14,7 @@ struct epoch_receiver {
 	struct frame_reader *reader;
 	const struct memory *memory;
 	struct epoch_origin origin;
+	const struct epoch_sink *sink; /* NULL: no disk */
 	struct packer *packer;
 	struct page_batch batch;
 	uint64_t *seen; /* a bit for each page that came in this epoch */
@@ -31,7 +32,8 @@ static size_t seen_bytes(const struct epoch_receiver *receiver)
 }
 
 int epoch_receiver_new(struct frame_reader *reader, const struct memory *memory,
-		       const struct epoch_origin *origin, struct epoch_receiver **ret_receiver)
+		       const struct epoch_origin *origin, const struct epoch_sink *sink,
+		       struct epoch_receiver **ret_receiver)
 {
 	_cleanup_(epoch_receiver_freep) struct epoch_receiver *receiver = calloc(1,
 										 sizeof(*receiver));
@@ -42,6 +44,7 @@ int epoch_receiver_new(struct frame_reader *reader, const struct memory *memory,
 	receiver->reader = reader;
 	receiver->memory = memory;
 	receiver->origin = *origin;
+	receiver->sink = sink;
 	receiver->n_pages = memory->size / MEMORY_PAGE_SIZE;
 	receiver->seen = malloc(seen_bytes(receiver));
 	r = receiver->seen ? page_batch_init(&receiver->batch) : -ENOMEM;
@@ -152,6 +155,33 @@ static int take_zeroes(struct epoch_receiver *receiver, struct epoch *epoch,
 	return 0;
 }
 
+/* ---- disks ---- */
+
+static int take_write(struct epoch_receiver *receiver, const struct epoch *epoch,
+		      const struct frame *frame, struct error *err)
+{
+	const struct epoch_sink *sink = receiver->sink;
+	const uint8_t *bytes = receiver->reader->payload.data;
+	struct journal_write write;
+	uint64_t data;
+
+	if (frame->len < PROTECT_WRITE_BYTES)
+		return bad(err, "a write of an impossible length", frame->len);
+	write = (struct journal_write){
+		.kind = (enum journal_kind)le_load(bytes + 4, 4),
+		.disk = (uint32_t)le_load(bytes, 4),
+		.offset = le_load(bytes + 8, 8),
+		.len = le_load(bytes + 16, 8),
+		.data = bytes + PROTECT_WRITE_BYTES,
+	};
+	data = write.kind == JOURNAL_WRITE ? write.len : 0;
+	if (!sink || !journal_write_is_on(&write, sink->n_disks, sink->disk_bytes))
+		return bad(err, "a write that fits no disk, at", write.offset);
+	if (data > PROTECT_WRITE_MAX || frame->len != PROTECT_WRITE_BYTES + data)
+		return bad(err, "a write of an impossible length", frame->len);
+	return sink->write(sink->ctx, epoch->number, &write, err);
+}
+
 /* ---- an epoch ---- */
 
 static int lost(struct error *err, int r)
@@ -180,18 +210,15 @@ static int next_frame(struct epoch_receiver *receiver, struct frame *ret_frame, 
 	return r < 0 ? lost(err, r) : 0;
 }
 
-static int take_begin(struct epoch_receiver *receiver, struct epoch *epoch, struct error *err)
+static int take_begin(struct epoch_receiver *receiver, const struct frame *frame,
+		      struct epoch *epoch, struct error *err)
 {
-	const uint8_t *bytes;
-	struct frame frame;
-	int r = next_frame(receiver, &frame, err);
+	const uint8_t *bytes = receiver->reader->payload.data;
 
-	if (r < 0)
-		return r;
-	bytes = receiver->reader->payload.data;
-	if (frame.kind != PROTECT_EPOCH || frame.len != PROTECT_EPOCH_BYTES)
+	if (frame->kind != PROTECT_EPOCH || frame->len != PROTECT_EPOCH_BYTES ||
+	    !(frame->flags & FRAME_CHECKED))
 		return bad(err, "an epoch should begin, but there came a frame of kind",
-			   frame.kind);
+			   frame->kind);
 	epoch->number = le_load(bytes + 24, 8);
 	epoch->released = le_load(bytes + 32, 8);
 	if (le_load(bytes, 8) != receiver->origin.generation ||
@@ -243,6 +270,8 @@ static int take_frame(struct epoch_receiver *receiver, struct epoch *epoch,
 	case PROTECT_PACKED:
 	case PROTECT_DELTAS:
 		return take_packed(receiver, epoch, frame->kind == PROTECT_DELTAS, frame, err);
+	case PROTECT_WRITE:
+		return take_write(receiver, epoch, frame, err);
 	case PROTECT_STATE:
 		*state_ended = !frame->len;
 		return take_state(receiver, epoch, frame, err);
@@ -253,18 +282,24 @@ static int take_frame(struct epoch_receiver *receiver, struct epoch *epoch,
 	}
 }
 
-int epoch_receive(struct epoch_receiver *receiver, struct epoch *epoch, struct error *err)
+static int is_broken(struct error *err)
+{
+	return error_set(err, -EPIPE, EXIT_STATUS_FAILED,
+			 "protect: the stream of epochs is broken");
+}
+
+int epoch_receive_rest(struct epoch_receiver *receiver, const struct frame *first,
+		       struct epoch *epoch, struct error *err)
 {
 	bool state_ended = false;
 	struct frame frame;
 	int r;
 
 	if (receiver->broken)
-		return error_set(err, -EPIPE, EXIT_STATUS_FAILED,
-				 "protect: the stream of epochs is broken");
+		return is_broken(err);
 	receiver->sum = 0;
 	memset(receiver->seen, 0, seen_bytes(receiver));
-	r = take_begin(receiver, epoch, err);
+	r = take_begin(receiver, first, epoch, err);
 	while (r == 0) {
 		r = next_frame(receiver, &frame, err);
 		if (r == 0)
@@ -275,4 +310,16 @@ int epoch_receive(struct epoch_receiver *receiver, struct epoch *epoch, struct e
 		return r;
 	receiver->last = epoch->number;
 	return 0;
+}
+
+int epoch_receive(struct epoch_receiver *receiver, struct epoch *epoch, struct error *err)
+{
+	struct frame first;
+	int r = receiver->broken ? is_broken(err) : next_frame(receiver, &first, err);
+
+	if (r < 0) {
+		receiver->broken = true;
+		return r;
+	}
+	return epoch_receive_rest(receiver, &first, epoch, err);
 }

@@ -11,9 +11,21 @@
 
 struct epoch_receiver;
 
-/* `memory`: the VM's RAM with all epochs applied that came before the one being received (the base of differences). All are borrowed. */
+/* Where an epoch's writes to disks go, as they come: before it is known whether it is whole. */
+struct epoch_sink {
+	uint32_t n_disks;
+	uint64_t disk_bytes[LIMIT_DISKS];
+	/* `write` lies on its disk; its data is gone afterwards. Negative with `err`: nothing more is received. */
+	int (*write)(void *ctx, uint64_t epoch, const struct journal_write *write,
+		     struct error *err);
+	void *ctx;
+};
+
+/* `memory`: the VM's RAM with all epochs applied that came before the one being received (the base of differences). `sink`: NULL where no disk is
+ * mirrored. All are borrowed, but for `origin`. */
 _must_check_ int epoch_receiver_new(struct frame_reader *reader, const struct memory *memory,
 				    const struct epoch_origin *origin,
+				    const struct epoch_sink *sink,
 				    struct epoch_receiver **ret_receiver);
 void epoch_receiver_free(struct epoch_receiver *receiver);
 
@@ -24,3 +36,6 @@ void epoch_receiver_free(struct epoch_receiver *receiver);
  */
 _must_check_ int epoch_receive(struct epoch_receiver *receiver, struct epoch *epoch,
 			       struct error *err);
+/* The same where the caller has received the first frame of it, of kind PROTECT_EPOCH, and the reader still has its payload. */
+_must_check_ int epoch_receive_rest(struct epoch_receiver *receiver, const struct frame *first,
+				    struct epoch *epoch, struct error *err);

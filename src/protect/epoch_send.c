@@ -19,6 +19,7 @@ struct epoch_sender {
 	struct delta_cache *cache; /* NULL: none */
 	struct packer *packer;
 	struct page_batch whole, deltas;
+	uint8_t *write; /* one frame of it */
 	uint8_t *zeroes;
 	uint32_t n_zeroes;    /* ranges */
 	uint64_t zero_end;    /* the page behind the last of them */
@@ -38,7 +39,8 @@ int epoch_sender_new(const struct epoch_send_settings *settings, struct epoch_se
 		return -ENOMEM;
 	sender->settings = *settings;
 	sender->zeroes = malloc((size_t)ZERO_RANGES * ZERO_RANGE_BYTES);
-	r = sender->zeroes ? page_batch_init(&sender->whole) : -ENOMEM;
+	sender->write = malloc(PROTECT_WRITE_BYTES + PROTECT_WRITE_MAX);
+	r = sender->zeroes && sender->write ? page_batch_init(&sender->whole) : -ENOMEM;
 	if (r == 0)
 		r = page_batch_init(&sender->deltas);
 	if (r == 0)
@@ -60,6 +62,7 @@ void epoch_sender_free(struct epoch_sender *sender)
 	packer_free(sender->packer);
 	delta_cache_free(sender->cache);
 	free(sender->zeroes);
+	free(sender->write);
 	free(sender);
 }
 
@@ -209,6 +212,22 @@ static int send_begin(struct epoch_sender *sender, const struct epoch *epoch,
 	return send_frame(sender, PROTECT_EPOCH, bytes, sizeof(bytes));
 }
 
+static int send_write(struct epoch_sender *sender, const struct journal_write *write, uint64_t at,
+		      uint64_t len)
+{
+	const size_t data = write->kind == JOURNAL_WRITE ? (size_t)len : 0;
+	uint8_t *bytes = sender->write;
+
+	le_store(bytes, 4, write->disk);
+	le_store(bytes + 4, 4, write->kind);
+	le_store(bytes + 8, 8, write->offset + at);
+	le_store(bytes + 16, 8, len);
+	if (data)
+		memcpy(bytes + PROTECT_WRITE_BYTES, (const uint8_t *)write->data + at, data);
+	sender->counts.write_bytes += data;
+	return send_frame(sender, PROTECT_WRITE, bytes, PROTECT_WRITE_BYTES + data);
+}
+
 static int send_state(struct epoch_sender *sender, const struct buffer *state)
 {
 	size_t at = 0, len;
@@ -245,23 +264,54 @@ static int send_pages(struct epoch_sender *sender, const struct epoch *epoch)
 	return r < 0 ? r : flush_zeroes(sender);
 }
 
-int epoch_send(struct epoch_sender *sender, const struct epoch *epoch,
-	       const struct epoch_origin *origin, struct epoch_counts *ret_counts)
+static int broke(struct epoch_sender *sender, int r)
 {
-	int r;
+	sender->broken |= r < 0;
+	return r;
+}
 
+int epoch_send_begin(struct epoch_sender *sender, const struct epoch *epoch,
+		     const struct epoch_origin *origin)
+{
 	if (sender->broken)
 		return -EPIPE;
 	sender->counts = (struct epoch_counts){ 0 };
 	sender->n_sent = sender->sum = 0;
-	r = send_begin(sender, epoch, origin);
-	if (r == 0)
-		r = send_pages(sender, epoch);
+	return broke(sender, send_begin(sender, epoch, origin));
+}
+
+/* In pieces that a frame has room for; what has no data goes in one. */
+int epoch_send_write(struct epoch_sender *sender, const struct journal_write *write)
+{
+	const bool data = write->kind == JOURNAL_WRITE;
+	int r = sender->broken ? -EPIPE : 0;
+
+	sender->counts.writes++;
+	for (uint64_t at = 0, n; r == 0 && at < write->len; at += n) {
+		n = data ? MIN(write->len - at, (uint64_t)PROTECT_WRITE_MAX) : write->len;
+		r = send_write(sender, write, at, n);
+	}
+	return broke(sender, r);
+}
+
+int epoch_send_end(struct epoch_sender *sender, const struct epoch *epoch,
+		   struct epoch_counts *ret_counts)
+{
+	int r = sender->broken ? -EPIPE : send_pages(sender, epoch);
+
 	if (r == 0)
 		r = send_state(sender, &epoch->state);
 	if (r == 0)
 		r = send_end(sender, epoch);
 	*ret_counts = sender->counts;
-	sender->broken = r < 0;
-	return r;
+	return broke(sender, r);
+}
+
+int epoch_send(struct epoch_sender *sender, const struct epoch *epoch,
+	       const struct epoch_origin *origin, struct epoch_counts *ret_counts)
+{
+	int r = epoch_send_begin(sender, epoch, origin);
+
+	*ret_counts = (struct epoch_counts){ 0 };
+	return r < 0 ? r : epoch_send_end(sender, epoch, ret_counts);
 }

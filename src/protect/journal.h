@@ -71,6 +71,16 @@ struct journal_write {
 	const void *data;     /* WRITE: borrowed */
 };
 
+/* Whether it is one that disks of these sizes can take. */
+static inline bool journal_write_is_on(const struct journal_write *write, uint32_t n_disks,
+				       const uint64_t *disk_bytes)
+{
+	return write->kind >= JOURNAL_WRITE && write->kind <= JOURNAL_DISCARD &&
+	       write->disk < n_disks && write->len &&
+	       IS_ALIGNED(write->offset | write->len, STORAGE_SECTOR) &&
+	       range_fits(write->offset, write->len, disk_bytes[write->disk]);
+}
+
 struct journal;
 
 /*

@@ -213,11 +213,7 @@ void journal_write_encode(const struct journal_write *write, uint8_t ret_bytes[J
 
 bool journal_write_fits(const struct journal_head *head, const struct journal_write *write)
 {
-	return (write->kind == JOURNAL_WRITE || write->kind == JOURNAL_ZEROES ||
-		write->kind == JOURNAL_DISCARD) &&
-	       write->disk < head->n_disks && write->len &&
-	       IS_ALIGNED(write->offset | write->len, STORAGE_SECTOR) &&
-	       range_fits(write->offset, write->len, head->disk_bytes[write->disk]);
+	return journal_write_is_on(write, head->n_disks, head->disk_bytes);
 }
 
 int journal_write_decode(const struct journal_head *head, const uint8_t bytes[JOURNAL_WRITE_BYTES],

@@ -18,7 +18,8 @@ static bool is_same(const struct move_job *a, const struct move_job *b)
 	return a->role == b->role && a->generation == b->generation && a->tls == b->tls &&
 	       a->n_streams == b->n_streams && a->progress_fd == b->progress_fd &&
 	       a->downtime_ms == b->downtime_ms && a->compress == b->compress &&
-	       memcmp(a->key, b->key, sizeof(a->key)) == 0 &&
+	       a->journal_bytes == b->journal_bytes && a->latency_ms == b->latency_ms &&
+	       a->detect_ms == b->detect_ms && memcmp(a->key, b->key, sizeof(a->key)) == 0 &&
 	       memcmp(a->token, b->token, sizeof(a->token)) == 0 && strcmp(a->name, b->name) == 0 &&
 	       strcmp(a->peer, b->peer) == 0;
 }
@@ -28,7 +29,8 @@ static void send_to_a_child(struct move_job *job)
 {
 	struct move_job again;
 	struct error err = { 0 };
-	int *fds[] = { &job->vm_fd, &job->ram_fd, &job->mark_fd, &job->file_fd, &job->lock_fd };
+	int *fds[] = { &job->vm_fd,   &job->ram_fd,  &job->mark_fd,
+		       &job->file_fd, &job->lock_fd, &job->journal_fd };
 	int fd;
 
 	job->progress_fd = -1;

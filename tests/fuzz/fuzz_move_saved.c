@@ -238,6 +238,7 @@ static bool restore(int fd, int ram_fd, uint8_t how, bool clone, bool load_first
 				.ram_fd = ram_fd,
 				.file_fd = fd,
 				.lock_fd = -1,
+				.journal_fd = -1,
 				.mark_fd = -1,
 				.progress_fd = -1,
 				.clone = clone,

@@ -4,6 +4,7 @@
  *
  * What an owner may send of its epochs: frames that are whole but say what they like, with ends that fit and ends that do not, cut at any byte.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #define RAM_PAGES (RAM_BYTES / MEMORY_PAGE_SIZE)
 #define STREAM_BYTES MIB(4)
 #define EPOCHS 4
+#define DISK_BYTES MIB(1)
 
 static const struct epoch_origin origin = { .generation = 3, .session = { "session" } };
 
@@ -144,6 +146,21 @@ static void add_end(struct rig *rig, struct cursor *in)
 	put_frame(&rig->peer, PROTECT_END, FRAME_CHECKED, bytes, sizeof(bytes));
 }
 
+static void add_write(struct rig *rig, struct cursor *in)
+{
+	static uint8_t payload[PROTECT_WRITE_BYTES + 8 * STORAGE_SECTOR];
+	const uint64_t len = cursor_take_le(in, 1) % 8 * STORAGE_SECTOR;
+	const uint8_t lie = (uint8_t)cursor_take_le(in, 1);
+
+	payload[PROTECT_WRITE_BYTES] = lie == 0x7f;
+	le_store(payload, 4, cursor_take_le(in, 1) % 3);
+	le_store(payload + 4, 4, cursor_take_le(in, 1) % 5);
+	le_store(payload + 8, 8, cursor_take_le(in, 2) * STORAGE_SECTOR + (lie == 0xff));
+	le_store(payload + 16, 8, len);
+	put_frame(&rig->peer, PROTECT_WRITE, FRAME_CHECKED, payload,
+		  PROTECT_WRITE_BYTES + (lie < 0x80 ? len : lie == 0xfe));
+}
+
 static void add(struct rig *rig, struct cursor *in)
 {
 	const uint8_t what = (uint8_t)cursor_take_le(in, 1);
@@ -175,7 +192,11 @@ static void add(struct rig *rig, struct cursor *in)
 	case 6: /* no frame at all */
 		put(&rig->peer, in->data, in->left & 0xff);
 		break;
-	default: /* cut */
+	default: /* or cut */
+		if (what & 0x80) {
+			add_write(rig, in);
+			break;
+		}
 		len = cursor_take_le(in, 3);
 		rig->peer.len = MIN(rig->peer.len, len);
 	}
@@ -190,15 +211,31 @@ static void assert_sane(const struct epoch *epoch)
 			abort();
 }
 
+static int judge_write(void *ctx _unused_, uint64_t epoch _unused_,
+		       const struct journal_write *write, struct error *err)
+{
+	const uint8_t *bytes = write->data;
+
+	if (write->disk >= 2 || !write->len || write->offset % STORAGE_SECTOR ||
+	    write->offset + write->len > DISK_BYTES)
+		abort();
+	if (write->kind != JOURNAL_WRITE)
+		return 0;
+	return bytes[0] || bytes[write->len - 1] /* they are there */
+		       ? error_set(err, -ENOSPC, EXIT_STATUS_FAILED, "full")
+		       : 0;
+}
+
 static void receive(struct rig *rig)
 {
+	static const struct epoch_sink sink = { 2, { DISK_BYTES, DISK_BYTES }, judge_write, NULL };
 	struct epoch_receiver *receiver;
 	struct frame_reader reader;
 	struct error err = { 0 };
 	int r = 0;
 
 	frame_reader_init(&reader, stream_memory_new(rig->peer.bytes, rig->peer.len));
-	if (epoch_receiver_new(&reader, rig->memory, &origin, &receiver) < 0)
+	if (epoch_receiver_new(&reader, rig->memory, &origin, &sink, &receiver) < 0)
 		abort();
 	for (int i = 0; r == 0 && i < EPOCHS; i++) {
 		epoch_clear(&rig->epoch, 64);

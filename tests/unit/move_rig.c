@@ -188,6 +188,7 @@ static void make_job(struct move_rig *rig, struct move_side *side, enum move_rol
 		.own_mark_fd = -1,
 		.file_fd = -1,
 		.lock_fd = -1,
+		.journal_fd = -1,
 		.n_streams = plan->n_streams ? plan->n_streams : 1,
 		.tls = plan->tls,
 		.progress_fd = progress[1],

@@ -75,6 +75,7 @@ static void make_job(struct rig *rig, struct near_vm *near, const struct wish *w
 		.own_mark_fd = -1,
 		.file_fd = dup(rig->fd),
 		.lock_fd = -1,
+		.journal_fd = -1,
 		.progress_fd = -1,
 		.clone = wish->clone,
 		.load_first = wish->load_first,

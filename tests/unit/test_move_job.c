@@ -52,6 +52,44 @@ static void a_job_is_strict(void **state _unused_)
 	assert_refused("{}", "role");
 }
 
+#define GUARD_JOB(role)                                                                            \
+	"\"role\":\"" role "\",\"name\":\"guest\",\"peer\":\"there\",\"generation\":3,"            \
+	"\"token\":\"00112233445566778899aabbccddeeff\",\"vm\":5,\"ram\":6,\"tls\":false,"
+
+/* A guard has one stream and no mark; a backup's journal comes with the disks that it is for. */
+static void a_guards_job_is_strict(void **state _unused_)
+{
+	static const char owner[] = "{" GUARD_JOB(
+		"owner") "\"streams\":[8],\"disks\":[[0,9]],\"latency_ms\":20,\"detect_ms\":300}";
+	static const char backup[] = "{" GUARD_JOB(
+		"backup") "\"streams\":[8],\"disks\":[[1,9]],\"journal\":10,\"journal_bytes\":65536}";
+	struct move_job job;
+	struct error err = { 0 };
+
+	assert_int_equal(move_job_decode(owner, strlen(owner), &job, &err), 0);
+	assert_int_equal(job.role, MOVE_OWNER);
+	assert_int_equal(job.journal_fd, -1);
+	assert_int_equal(job.latency_ms, 20);
+	assert_int_equal(job.detect_ms, 300);
+	assert_int_equal(move_job_decode(backup, strlen(backup), &job, &err), 0);
+	assert_int_equal(job.role, MOVE_BACKUP);
+	assert_int_equal(job.journal_fd, 10);
+	assert_int_equal(job.journal_bytes, 65536);
+	assert_refused("{" GUARD_JOB("owner") "\"streams\":[8],\"mark\":9}", "mark");
+	assert_refused("{" GUARD_JOB("owner") "\"streams\":[8,9]}", "streams");
+	assert_refused("{" GUARD_JOB("owner") "\"streams\":[]}", "streams");
+	assert_refused("{" GUARD_JOB("owner") "\"streams\":[8],\"file\":9}", "file");
+	assert_refused("{" GUARD_JOB("owner") "\"streams\":[8],\"journal\":9}", "journal");
+	assert_refused("{" GUARD_JOB("backup") "\"streams\":[8],\"disks\":[[0,9]]}", "journal");
+	assert_refused("{" GUARD_JOB("backup") "\"streams\":[8],\"journal\":9}", "journal");
+	assert_refused("{" GUARD_JOB("backup") "\"streams\":[8],\"disks\":[[0,9]],\"journal\":9}",
+		       "journal_bytes");
+	assert_refused("{" GUARD_JOB("backup") "\"streams\":[8],\"disks\":[[0,9]],\"journal\":8,"
+					       "\"journal_bytes\":65536}",
+		       "twice");
+	assert_refused("{" JOB ",\"journal\":9}", "journal");
+}
+
 #define FILE_JOB(role)                                                                             \
 	"\"role\":\"" role "\",\"name\":\"guest\",\"peer\":\"a file\",\"generation\":1,"           \
 	"\"token\":\"00112233445566778899aabbccddeeff\",\"vm\":5,\"ram\":6,\"tls\":false,"         \
@@ -100,6 +138,7 @@ static void a_job_crosses_to_a_child(void **state _unused_)
 		.own_mark_fd = -1,
 		.file_fd = -1,
 		.lock_fd = -1,
+		.journal_fd = -1,
 		.n_streams = 2,
 		.streams = { new_file(), new_file() },
 		.tls = true,
@@ -274,6 +313,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_job_is_strict),
+		cmocka_unit_test(a_guards_job_is_strict),
 		cmocka_unit_test(a_job_with_a_file_is_strict),
 		cmocka_unit_test(a_job_crosses_to_a_child),
 		cmocka_unit_test(a_descriptor_that_is_not_open_is_refused),

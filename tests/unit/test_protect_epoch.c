@@ -62,7 +62,7 @@ static void carry(uint64_t cache_bytes, bool pack, struct epoch_counts *ret_coun
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(stream_plain(fds[0], 1000, &stream), 0);
 	frame_reader_init(&reader, stream);
-	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, &receiver), 0);
+	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, NULL, &receiver), 0);
 	*ret_counts = (struct epoch_counts){ 0 };
 	for (int i = 0; i < EPOCHS; i++) {
 		struct epoch_bytes bytes;
@@ -286,6 +286,134 @@ static void what_cannot_be_is_refused(void **state _unused_)
 	epoch_rig_free(rig);
 }
 
+/* ---- writes to disks ---- */
+
+#define DISK_BYTES MIB(4)
+
+struct disk_sink {
+	struct epoch_sink sink;
+	uint8_t *disk;
+	unsigned int writes;
+	int answer;
+};
+
+static int take_write(void *ctx, uint64_t epoch, const struct journal_write *write,
+		      struct error *err)
+{
+	struct disk_sink *sink = ctx;
+
+	assert_int_equal(epoch, 1);
+	assert_int_equal(write->disk, 0);
+	assert_true(write->offset + write->len <= DISK_BYTES);
+	sink->writes++;
+	if (write->kind == JOURNAL_WRITE)
+		memcpy(sink->disk + write->offset, write->data, write->len);
+	else
+		memset(sink->disk + write->offset, 0, write->len);
+	return sink->answer ? error_set(err, sink->answer, EXIT_STATUS_FAILED, "no") : 0;
+}
+
+static int hear_writes(struct epoch_rig *rig, struct disk_sink *sink, struct error *err)
+{
+	struct epoch_receiver *receiver;
+	struct frame_reader reader;
+	struct stream *stream;
+	int r;
+
+	assert_int_equal(stream_flush(rig->writer.stream), 0);
+	assert_int_equal(lseek(rig->wire, 0, SEEK_SET), 0);
+	assert_int_equal(stream_plain(dup(rig->wire), 1000, &stream), 0);
+	frame_reader_init(&reader, stream);
+	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, &sink->sink,
+					    &receiver),
+			 0);
+	epoch_clear(&rig->staged, EPOCH_PAGES);
+	r = epoch_receive(receiver, &rig->staged, err);
+	epoch_receiver_free(receiver);
+	frame_reader_release(&reader);
+	stream_free(stream);
+	assert_int_equal(lseek(rig->wire, 0, SEEK_SET), 0);
+	assert_int_equal(ftruncate(rig->wire, 0), 0);
+	rig->writer.serial = 0;
+	return r;
+}
+
+static int carry_writes(struct epoch_rig *rig, const struct journal_write *writes, size_t n,
+			struct disk_sink *sink, struct error *err)
+{
+	*err = (struct error){ 0 };
+	rig->cut.number = 1;
+	assert_int_equal(epoch_send_begin(rig->sender, &rig->cut, &rig->origin), 0);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(epoch_send_write(rig->sender, &writes[i]), 0);
+	assert_int_equal(epoch_send_end(rig->sender, &rig->cut, &rig->counts), 0);
+	return hear_writes(rig, sink, err);
+}
+
+static void writes_come_in_their_order(void **state _unused_)
+{
+	struct disk_sink sink = { .sink = { 1, { DISK_BYTES }, take_write, &sink },
+				  .disk = calloc(1, DISK_BYTES) };
+	uint8_t *data = malloc(3 * PROTECT_WRITE_MAX), *want = calloc(1, DISK_BYTES);
+	const struct journal_write writes[] = {
+		{ JOURNAL_WRITE, 0, 512, 2 * PROTECT_WRITE_MAX + 512, data },
+		{ JOURNAL_ZEROES, 0, 1024, 4096, NULL },
+		{ JOURNAL_WRITE, 0, 2048, 512, data + 7 },
+		{ JOURNAL_DISCARD, 0, 0, DISK_BYTES / 2, NULL },
+		{ JOURNAL_WRITE, 0, DISK_BYTES - 512, 512, data + 99 },
+	};
+	struct epoch_rig *rig = epoch_rig_new(0, false);
+	struct error err;
+	uint64_t seed = 3;
+
+	for (size_t i = 0; i < 3 * PROTECT_WRITE_MAX; i++)
+		data[i] = (uint8_t)draw(&seed);
+	assert_int_equal(carry_writes(rig, writes, 3, &sink, &err), 0);
+	memcpy(want + 512, data, 2 * PROTECT_WRITE_MAX + 512);
+	memset(want + 1024, 0, 4096);
+	memcpy(want + 2048, data + 7, 512);
+	assert_memory_equal(sink.disk, want, DISK_BYTES);
+	assert_int_equal(sink.writes, 5); /* the first goes in three frames */
+	assert_int_equal(rig->staged.state.len, 0);
+	assert_int_equal(rig->counts.writes, 3);
+	assert_int_equal(carry_writes(rig, writes + 3, 2, &sink, &err), 0);
+	memset(want, 0, DISK_BYTES / 2);
+	memcpy(want + DISK_BYTES - 512, data + 99, 512);
+	assert_memory_equal(sink.disk, want, DISK_BYTES);
+	sink.answer = -ENOSPC;
+	assert_int_equal(carry_writes(rig, writes, 1, &sink, &err), -ENOSPC);
+	assert_string_equal(err.message, "no");
+	free(data);
+	free(want);
+	free(sink.disk);
+	epoch_rig_free(rig);
+}
+
+static void writes_that_fit_no_disk_are_refused(void **state _unused_)
+{
+	static const uint8_t data[1024];
+	static const struct journal_write all[] = {
+		{ JOURNAL_WRITE, 1, 0, 512, data },
+		{ JOURNAL_WRITE, 0, DISK_BYTES - 512, 1024, data },
+		{ JOURNAL_ZEROES, 0, 512, DISK_BYTES, NULL },
+		{ JOURNAL_DISCARD, 0, UINT64_MAX - 511, 512, NULL },
+		{ JOURNAL_WRITE, 0, 1, 512, data },
+		{ JOURNAL_WRITE, 0, 0, 511, data },
+		{ (enum journal_kind)0, 0, 0, 512, NULL },
+		{ (enum journal_kind)4, 0, 0, 512, NULL },
+	};
+	struct disk_sink sink = { .sink = { 1, { DISK_BYTES }, take_write, &sink } };
+	struct epoch_rig *rig = epoch_rig_new(0, false);
+	struct error err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		if (carry_writes(rig, &all[i], 1, &sink, &err) != -EBADMSG || !err.message[0])
+			fail_msg("write %zu: %s", i, err.message);
+	}
+	assert_int_equal(sink.writes, 0);
+	epoch_rig_free(rig);
+}
+
 static void a_state_is_limited(void **state _unused_)
 {
 	struct epoch_rig *rig = epoch_rig_new(0, false);
@@ -323,6 +451,8 @@ int main(void)
 		cmocka_unit_test(another_session_is_refused),
 		cmocka_unit_test(a_backup_with_other_memory_finds_out),
 		cmocka_unit_test(what_cannot_be_is_refused),
+		cmocka_unit_test(writes_come_in_their_order),
+		cmocka_unit_test(writes_that_fit_no_disk_are_refused),
 		cmocka_unit_test(a_state_is_limited),
 	};
 
