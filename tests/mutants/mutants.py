@@ -311,6 +311,50 @@ MIRROR = {
         "memset(intent->durable + first, 0,"),
 }
 
+RING = {
+    "place-used-while-it-is-written-from": Mutant(
+        "a place is given again before its own write has ended", [],
+        "[  FAILED  ] what_was_taken_stays_until_it_is_done",
+        "if (!place->done || size >",
+        "if (size >"),
+    "taken-believed": Mutant(
+        "who takes may say that it took what was never put", [],
+        "[  FAILED  ] a_nonsensical_count_takes_nothing",
+        "taken <= ring->put)",
+        "taken <= ring->put + ring->bytes)"),
+    "not-done-and-taken": Mutant(
+        "an entry is sent whose write a disk that is read afterwards may not have", [],
+        "[  FAILED  ] a_prefix_that_is_done",
+        "	if (only_done && !entry.done)\n		return 0;",
+        "	(void)only_done;"),
+    "discard-not-mirrored": Mutant(
+        "a discard is done here alone", [],
+        "[  FAILED  ] discards_and_zeroes_are_mirrored",
+        "	return request->op != BLOCK_READ && request->op != BLOCK_FLUSH;",
+        "	return request->op == BLOCK_WRITE || request->op == BLOCK_WRITE_ZEROES;"),
+    "written-from-the-guests-buffer": Mutant(
+        "the disk is written from the guest's buffer, and not from the copy", [],
+        "[  FAILED  ] the_disk_is_written_from_the_rings_copy",
+        "	twin->request.iov = &flight->iov;\n	twin->request.n_iov = 1;",
+        "	if (twin->above->len > len) {\n"
+        "		twin->request.iov = &flight->iov;\n		twin->request.n_iov = 1;\n	}"),
+    "begun-before-the-ring": Mutant(
+        "new writes do not wait for what was under way when the ring came", [],
+        "[  FAILED  ] what_began_before_the_ring_is_waited_for",
+        "if (!block_mirror_settled(&mirror->filter.block) || !claim(",
+        "if (!claim("),
+    "half-in-another-ring": Mutant(
+        "a large write goes on in another ring where it was in the one before", [],
+        "[  FAILED  ] a_large_write_begins_anew_in_another_ring",
+        "	if (flight->ended && flight->era != mirror->era)\n		flight->ended = 0;",
+        ""),
+    "overlaps-together": Mutant(
+        "writes that overlap are below at once", [],
+        "broken: of writes that overlap one at a time is below",
+        "if (other->from < flight->to && flight->from < other->to)\n			return true;",
+        "(void)other;"),
+}
+
 HOLD = {
     "released-early": Mutant(
         "a frame leaves before its epoch is acknowledged", [],
@@ -376,7 +420,7 @@ HOLD = {
         "			hold_lane_took(&sh->lane, iov[0].iov_len, false);"),
 }
 
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR, **HOLD}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR, **RING, **HOLD}
 
 
 def make(name, source, copy):
