@@ -140,7 +140,8 @@ static void copy_from(const struct iovec *iov, uint64_t skip, uint8_t *to, uint6
 	for (; len; iov++) {
 		uint64_t before = MIN(skip, iov->iov_len), n = MIN(len, iov->iov_len - before);
 
-		memcpy(to, (const uint8_t *)iov->iov_base + before, n);
+		if (n)
+			memcpy(to, (const uint8_t *)iov->iov_base + before, n);
 		skip -= before;
 		to += n;
 		len -= n;
