@@ -14,6 +14,7 @@
  */
 
 #include "base/endian.h"
+#include "net/header.h"
 #include "virtio/net.h"
 
 /* Features (virtio 1.2, 5.1.3). */
@@ -39,24 +40,6 @@
 /* What received frames may carry; the driver may switch it off while it works (5.1.6.5.6.1). */
 #define NET_F_GUEST_OFFLOADS                                                                       \
 	(NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_ECN | NET_F_GUEST_UFO)
-
-/* struct virtio_net_hdr (virtio 1.2, 5.1.6). */
-struct net_header {
-	uint8_t flags;
-	uint8_t gso_type;
-	le16_t hdr_len;
-	le16_t gso_size;
-	le16_t csum_start;
-	le16_t csum_offset;
-	le16_t num_buffers;
-};
-_Static_assert(sizeof(struct net_header) == NET_HEADER_SIZE, "virtio 1.2, 5.1.6");
-#define HEADER_NEEDS_CSUM 1
-#define GSO_NONE 0
-#define GSO_TCPV4 1
-#define GSO_UDP 3
-#define GSO_TCPV6 4
-#define GSO_ECN 0x80
 
 /* struct virtio_net_config (virtio 1.2, 5.1.4). */
 struct net_config_space {

@@ -9,8 +9,6 @@
 #define TX_FRAMES_PER_TURN 64
 #define TX_BYTES_PER_TURN (512 * 1024)
 
-#define ETHERNET_HEADER 14
-
 static const struct {
 	uint8_t type;
 	uint64_t feature;
@@ -20,40 +18,34 @@ static const struct {
 	{ GSO_UDP, NET_F_HOST_UFO },
 };
 
-static int check_gso(const struct net_header *header, uint64_t features)
+static bool may_segment(const struct net_header *header, uint64_t features)
 {
 	uint8_t type = header->gso_type & (uint8_t)~GSO_ECN;
 
-	if (le16_get(header->gso_size) == 0)
-		return -EINVAL;
 	if ((header->gso_type & GSO_ECN) && !(features & NET_F_HOST_ECN))
-		return -EINVAL;
+		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(gso_types); i++)
-		if (gso_types[i].type == type && (features & gso_types[i].feature))
-			return 0;
-	return -EINVAL;
+		if (gso_types[i].type == type)
+			return features & gso_types[i].feature;
+	return false;
 }
 
 int net_header_check(struct net_header *header, size_t len, uint64_t features)
 {
-	uint32_t start = le16_get(header->csum_start), offset = le16_get(header->csum_offset);
-
 	header->num_buffers = le16_make(0);
 	header->flags &= HEADER_NEEDS_CSUM;
+	if (!net_header_is_right(header, len))
+		return -EINVAL;
 	if (!header->flags) {
-		/* Segments need checksums of their own (virtio 1.2, 5.1.6.2.1). */
-		if (header->gso_type != GSO_NONE)
-			return -EINVAL;
 		*header = (struct net_header){ 0 };
 		return 0;
 	}
-	if (!(features & NET_F_CSUM) || start < ETHERNET_HEADER ||
-	    start + offset + sizeof(uint16_t) > len)
+	if (!(features & NET_F_CSUM))
 		return -EINVAL;
-	/* A hint that may be wrong (5.1.6.2.2); the kernel refuses what lies behind the frame. */
+	/* A hint that may be wrong (virtio 1.2, 5.1.6.2.2); the kernel refuses what lies behind the frame. */
 	header->hdr_len = le16_make((uint16_t)MIN((size_t)le16_get(header->hdr_len), len));
 	if (header->gso_type != GSO_NONE)
-		return check_gso(header, features);
+		return may_segment(header, features) ? 0 : -EINVAL;
 	header->gso_size = le16_make(0);
 	return 0;
 }
@@ -69,7 +61,7 @@ static int send_chain(struct net_pair *pair, const struct virtio_chain *chain)
 
 	if (net_iov_read(chain->iov, chain->n_out, 0, &header, sizeof(header)) < sizeof(header))
 		return -EPROTO;
-	if (chain->out_len > NET_FRAME_MAX || chain->out_len < sizeof(header) + ETHERNET_HEADER)
+	if (chain->out_len > NET_FRAME_MAX || chain->out_len < sizeof(header) + NET_ETHERNET_HEADER)
 		return 0;
 	if (net_header_check(&header, chain->out_len - sizeof(header), features) < 0)
 		return 0;

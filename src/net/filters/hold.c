@@ -2,16 +2,16 @@
 #include "net/filters/hold.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 
-#include "base/endian.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "net/filters/filter.h"
+#include "net/header.h"
 #include "net/iov.h"
 
 #define FRAMES_PER_TURN 64 /* released before the barrier and others have their turn */
-#define ETHERNET_HEADER 14
 
 struct hold_queue {
 	struct net_filter_queue base;
@@ -180,26 +180,17 @@ static const struct net_queue_ops hold_queue_ops = {
 	.close = hold_queue_close,
 };
 
-/* A frame of a peer reaches the host's kernel: its header must be one that the device itself would have let pass (virtio 1.2, 5.1.6.2),
+/* A frame of a peer reaches the host's kernel: its header must be one that the device itself would have let pass, and as that lets it pass,
  * whatever offloads that guest uses. */
 static bool is_right(const void *bytes, size_t len)
 {
-	const uint8_t *header = bytes;
-	uint8_t gso_type;
-	uint64_t gso_size, sum_at;
+	struct net_header header;
 
-	if (len < NET_HEADER_SIZE + ETHERNET_HEADER || header[0] > 1 || le_load(header + 10, 2))
+	if (len < NET_HEADER_SIZE + NET_ETHERNET_HEADER)
 		return false;
-	if (!header[0])
-		return !header[1];
-	gso_type = header[1] & 0x7f;
-	gso_size = le_load(header + 4, 2);
-	sum_at = le_load(header + 6, 2) + le_load(header + 8, 2);
-	if (sum_at + 2 > len - NET_HEADER_SIZE || le_load(header + 6, 2) < ETHERNET_HEADER)
-		return false;
-	/* TCPv4, UDP, TCPv6 */
-	return gso_type ? gso_size && (gso_type == 1 || gso_type == 3 || gso_type == 4)
-			: !header[1];
+	memcpy(&header, bytes, sizeof(header));
+	return header.flags <= HEADER_NEEDS_CSUM && !le16_get(header.num_buffers) &&
+	       net_header_is_right(&header, len - NET_HEADER_SIZE);
 }
 
 static int start_queue(struct hold_queue *q, struct net_hold *hold, unsigned int index)
