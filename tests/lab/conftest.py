@@ -149,6 +149,28 @@ def moving(moving_of_all):
     moving_of_all.mend()
 
 
+@pytest.fixture(scope="session")
+def protecting_of_all(emulator, programs):
+    """Two hosts with disks of their own that know each other and an etcd, whose third member is on the machine outside (protecting.py).
+
+    UTSUSU_TEST_LAB=NAME takes a lab that is up already: lab up --machines 3 --memory 1536 --state-disk 1G --bridge.
+    """
+    from protecting import ProtectPair
+    if ready := os.environ.get("UTSUSU_TEST_LAB"):
+        yield ProtectPair(Lab.attach(ready))
+        return
+    with Lab(machines=3, memory=1536, state_disk=1 << 30, bridge=True) as lab:
+        for name, change in CLOCKS.items():
+            lab[name].run(["date", "-s", change])
+        yield ProtectPair(lab)
+
+
+@pytest.fixture
+def protecting(protecting_of_all):
+    yield protecting_of_all
+    protecting_of_all.mend()
+
+
 @pytest.fixture
 def vm(moving):
     """A VM that runs on one of the two; the one of the test before, if it still does."""

@@ -138,7 +138,8 @@ def _machines(item):
     used = item.funcargs or {}
     if host := used.get("host") or used.get("host_of_all"):
         return [host.machine]
-    if moving := used.get("moving") or used.get("moving_of_all"):
+    moving = used.get("moving") or used.get("moving_of_all") or used.get("protecting") or used.get("protecting_of_all")
+    if moving:
         return [side.machine for side in moving.sides.values()]
     if place := used.get("place") or used.get("place_of_all"):
         return [place.host.machine, place.outside]

@@ -211,9 +211,10 @@ class Outcome:
 class Side:
     """One of the two machines: as a place of VMs (vms.py), and as a host that has a peer."""
 
-    def __init__(self, machine):
+    def __init__(self, machine, lists=None):
         self.machine = machine
         self.name = machine.name
+        self._lists = lists
         self._taps = itertools.count(1)
         self.begin()
 
@@ -221,7 +222,7 @@ class Side:
         """After each start of the machine, which holds no VM; the daemons are begun by introduce()."""
         self.vms = Host(self.machine)
         self._shared = self._shared_memory(self.machine.run(LEFT, check=False).text)
-        self.peer = PeerHost(self.machine, PROGRAMS)
+        self.peer = PeerHost(self.machine, PROGRAMS, self._lists)
 
     def tap(self):
         """A new one on the wire's bridge."""
@@ -263,10 +264,10 @@ class MovePair:
     """Hosts A and B, and C outside. Machines and daemons are used by many tests; each test has a VM of its own, or takes over
     the one before it."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, lists=None):
         self.lab = lab
         self.outside = lab["C"]
-        self.sides = {name: Side(lab[name]) for name in "AB"}
+        self.sides = {name: Side(lab[name], lists) for name in "AB"}
         # Where a name went is remembered, and an attached lab may have seen earlier runs.
         self._names = (f"m{secrets.token_hex(2)}-{number}" for number in itertools.count(1))
         self._vm = None         # that tests hand on to each other

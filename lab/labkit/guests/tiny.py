@@ -15,6 +15,7 @@ INIT = Path(__file__).parent / "tiny-init"
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
            "virtio_balloon", "evdev", "button"]
 LIBRARIES = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph"]
+FILES = [*MODULES, "crc32c_generic", "ext4"]     # of guests that have files on a disk
 TOOLS = ["fio", "stress-ng", "iperf3"]
 REDIS = ["redis-server"]
 NO_LIBRARY_OF_A_TOOL = ("dpkg", "debconf", "perl-base", "tar", "init-system-helpers")
@@ -49,13 +50,13 @@ def add_tools(archive, root, names):
                  0o755)
 
 
-def _build(name, debian, busybox, extra=None, tools=(), own=()):
+def _build(name, debian, busybox, extra=None, tools=(), own=(), modules=MODULES):
     """`extra`: the folder that the tools are in; `own`: programs of the lab's."""
     def build(folder):
         archive = Initramfs()
         archive.busybox(busybox)
         archive.file("init", INIT, 0o755)
-        archive.modules(debian, MODULES)
+        archive.modules(debian, modules)
         if extra:
             add_tools(archive, extra, tools)
         for binary in own:
@@ -64,7 +65,7 @@ def _build(name, debian, busybox, extra=None, tools=(), own=()):
         (folder / "kernel").write_bytes(debian.image.read_bytes())
 
     inputs = ["1", INIT, Path(__file__), Path(__file__).parents[1] / "initramfs.py",
-              str(debian.folder), str(busybox), str(extra), *MODULES,
+              str(debian.folder), str(busybox), str(extra), *modules,
               *tools, *map(str, own)]
     folder = cache.built(f"guest-{name}", inputs, build)
     return {"kernel": folder / "kernel", "initrd": folder / "initrd"}
@@ -81,7 +82,7 @@ def tools():
 
 def load():
     busybox = AMD64.files(["busybox-static"]) / "bin/busybox"
-    return _build("load", kernel("linux-image-cloud-amd64"), busybox, own=[program("load")])
+    return _build("load", kernel("linux-image-cloud-amd64"), busybox, own=[program("load")], modules=FILES)
 
 
 def redis():

@@ -6,3 +6,4 @@ from pathlib import Path
 
 CLIENT = Path(__file__).parent / "client.py"
 HISTORY = Path(__file__).parent / "history.py"
+WIRETAP = Path(__file__).parent / "wiretap.py"
