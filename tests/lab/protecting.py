@@ -190,7 +190,8 @@ class ProtectPair(MovePair):
         return {host: self.status(name, host) for host in self.sides if self.answers(host)}
 
     def answers(self, host):
-        return self.lab[host].state_of_process() == "running"
+        """A machine that QMP stopped looks as if it ran."""
+        return self.lab[host].state() == "running"
 
     def who_runs(self, name):
         """By each host's own word. A backup's process is there as well, and runs nothing."""

@@ -11,7 +11,6 @@ asked for. ./check takes some, chosen by the commit; --long takes many, in an or
 
 import contextlib
 import itertools
-import os
 import random
 import re
 import subprocess
@@ -23,6 +22,7 @@ from conftest import TREE
 from labkit.paths import build_directory
 
 import cells
+from schedules import Done, as_parameters, commit
 
 N_SHORT, N_LONG = 12, 1500
 STANDS_STILL = 2        # seconds: much less than the movers' patience
@@ -188,30 +188,18 @@ def row_of(schedule):
 
 
 def places():
-    """As the mover that was built lists them."""
+    """As the mover that was built lists them, for moves."""
     mover = build_directory() / "src/programs/utsusu-move"
     if not mover.exists():
         return ["source.start"]     # the fixture that needs the programs says what is missing
     listed = subprocess.run([str(mover), "--failpoints"], check=True, capture_output=True, text=True).stdout.split()
-    return [place for place in listed if not place.startswith("upgrade.")]
+    return [place for place in listed if place.startswith(("source.", "destination."))]
 
 
 def all_schedules():
     for place, fault, options in itertools.product(places(), FAULTS, OPTIONS):
         for side in [""] if fault in OF_NO_SIDE else ["source", "destination"]:
             yield Schedule(place, fault, side, options)
-
-
-def commit():
-    """What chooses; UTSUSU_SEED is another."""
-    head = subprocess.run(["git", "-C", str(TREE), "-c", "safe.directory=*", "rev-parse", "HEAD"], capture_output=True,
-                          text=True).stdout.strip()
-    return os.environ.get("UTSUSU_SEED") or head
-
-
-def done():
-    """A file of names that --long has seen pass with these programs, in this order."""
-    return build_directory() / f"schedules-{commit()[:12]}"
 
 
 def chosen():
@@ -222,9 +210,7 @@ def chosen():
     for one in every:
         first.setdefault(one.fault, one)
     rest = [one for one in every if one not in first.values()]
-    ordered = [*first.values(), *rest]
-    long = [pytest.param(one, marks=pytest.mark.long) for one in ordered[N_SHORT:N_LONG]]
-    return [*ordered[:N_SHORT], *long]
+    return as_parameters([*first.values(), *rest], N_SHORT, N_LONG)
 
 
 def start_and_wait_at(moving, vm, source, schedule):
@@ -266,8 +252,8 @@ def ending_of(moving, vm, source, runs):
 
 @pytest.mark.parametrize("schedule", chosen(), ids=str)
 def test_fault(moving, vm, schedule, long):
-    if long and done().exists() and str(schedule) in done().read_text().split():
-        pytest.skip("passed in a run before")
+    if long:
+        Done().skip(schedule)
     source = moving.who_runs(vm.name)[0]
     moving.ask("fill 8", "dirty 1024 8")
     for side in moving.sides.values():
@@ -306,8 +292,7 @@ def test_fault(moving, vm, schedule, long):
     assert moving.counted_on_disk() >= log.last(), "what was acknowledged is not on the disk"
     moving.check_nothing_left()
     if long:
-        with done().open("a") as file:
-            file.write(f"{schedule}\n")
+        Done().add(schedule)
 
 
 def never_two(moving, vm, move):
