@@ -9,7 +9,7 @@ import sys
 from checks import build, process
 from checks.report import Report
 
-from benchmarks import boot, disk, exits, frame, many, move, net, quiesce, restore, ring, upgrade, watch, wire     # noqa: F401: they fill the table
+from benchmarks import boot, disk, exits, frame, many, move, net, protect, quiesce, restore, ring, upgrade, watch, wire     # noqa: F401: they fill the table
 from benchmarks.stage import Stage
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 import shlex
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import Lab
+from labkit import Lab, cache
 from labkit.guests import guest
 from labkit.hosts import STATE, PeerHost, introduce
 from labkit.load import CLIENT
@@ -64,10 +65,14 @@ class Pair:
         self._lab.up()
         self.source, self.target, self.outside = (self._lab[name] for name in "ABC")
         for machine in (self.source, self.target):
-            copies = [f"cp {shlex.quote(str(path))} {PLACE}/{name}" for name, path in self._files().items()]
-            machine.run(" && ".join([f"mkdir -p {PLACE}", *copies]), timeout=180)
-            machine.run(f"ip tuntap add {TAP} mode tap vnet_hdr && brctl addif br0 {TAP} && ip link set {TAP} up")
+            self._bring(machine)
         return self
+
+    def _bring(self, machine):
+        """What a machine needs after its start."""
+        copies = [f"cp {shlex.quote(str(path))} {PLACE}/{name}" for name, path in self._files().items()]
+        machine.run(" && ".join([f"mkdir -p {PLACE}", *copies]), timeout=180)
+        machine.run(f"ip tuntap add {TAP} mode tap vnet_hdr && brctl addif br0 {TAP} && ip link set {TAP} up")
 
     def __exit__(self, *_):
         self._lab.down()
@@ -77,15 +82,19 @@ class Pair:
         """{name in the machines: file here}"""
         programs = [path for path in (build_directory() / "src/programs").glob("utsusu*")
                     if path.is_file() and not path.suffix]
-        files = {path.name: path for path in [*programs, HERE / "mover.py"]}
+        files = {path.name: path for path in [*programs, HERE / "mover.py", compiled("copy", HERE / "copy.c", ["gcc", "-O2", "-static"])]}
         for name in GUESTS:
             files.update({f"{name}-{what}": path for what, path in guest(name).items()})
         return files
 
+    @staticmethod
+    def lists():
+        return LISTS
+
     def hosts(self):
         """Both machines with utsusud, which know each other."""
         if not self._hosts:
-            self._hosts = [PeerHost(machine, PLACE, LISTS) for machine in (self.source, self.target)]
+            self._hosts = [PeerHost(machine, PLACE, self.lists()) for machine in (self.source, self.target)]
             introduce(*self._hosts)
             self._bring_kernels()
         return self._hosts
@@ -215,6 +224,14 @@ class Pair:
     def _clock(machine):
         """A moment of its CLOCK_MONOTONIC, some hundredths of a second old."""
         return float(machine.run("cut -d' ' -f1 /proc/uptime").text)
+
+
+def compiled(name, source, command):
+    """A program for the machines, built once and kept by content."""
+    def build(folder):
+        subprocess.run([*command, "-o", str(folder / name), str(source)], check=True)
+
+    return cache.built(f"bench-{name}", [source, *command], build) / name
 
 
 def bulk_rate(samples):

@@ -3,16 +3,16 @@
 
 import json
 import shlex
-import subprocess
 from pathlib import Path
 
-from labkit import Lab, cache
+from labkit import Lab
 from labkit.guests import guest
 from labkit.paths import build_directory
 
 from benchmarks.failure import Failure
 from benchmarks.monitors import Vm
-from benchmarks.pair import Pair
+from benchmarks.pair import Pair, compiled
+from benchmarks.protected import ProtectedPair
 
 HERE = Path(__file__).parent
 PLACE = "/tmp/bench"        # in the machine: memory, so that reading programs costs the same each time
@@ -78,9 +78,16 @@ class Stage:
 
     def pair(self):
         """The machines between which VMs move; the single machine ends for them."""
-        if not self._pair:
+        return self._pair_of(Pair)
+
+    def protected_pair(self):
+        """Those on which VMs are protected, likewise."""
+        return self._pair_of(ProtectedPair)
+
+    def _pair_of(self, kind):
+        if type(self._pair) is not kind:
             self.leave_machine()
-            self._pair = Pair().__enter__()
+            self._pair = kind().__enter__()
         return self._pair
 
     def _machine(self):
@@ -159,15 +166,8 @@ def exits_guest():
     command = ["gcc", "-nostdlib", "-static", "-no-pie", f"-DEXITS={EXITS}", f"-DROUNDS={ROUNDS}", "-Wl,-e,start,"
                "-Ttext=0x201000,--section-start=.note.pvh=0x208000,--build-id=none,-z,noseparate-code,"
                "-z,noexecstack"]
-    return _compiled("exits", source, command)
+    return compiled("exits", source, command)
 
 
 def bare_loop():
-    return _compiled("bare", HERE / "guest/bare.c", ["gcc", "-O2", "-static"])
-
-
-def _compiled(name, source, command):
-    def build(folder):
-        subprocess.run([*command, "-o", str(folder / name), str(source)], check=True)
-
-    return cache.built(f"bench-{name}", [source, *command], build) / name
+    return compiled("bare", HERE / "guest/bare.c", ["gcc", "-O2", "-static"])
