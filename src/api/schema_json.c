@@ -81,6 +81,17 @@ static size_t set_json_scalar(const struct schema_row *row, void *object, const 
 static size_t decode_object(const struct schema *schema, void *object, const json_t *json,
 			    const struct schema_place *place, bool entry);
 
+/* An entry of a list, or the short form of its first value: "endpoints": ["https://..."]. */
+static size_t decode_entry(const struct schema_row *row, void *entry, const json_t *json,
+			   const struct schema_place *place)
+{
+	const struct schema_row *first = schema_first(row->group);
+
+	if (first && !json_is_object(json) && !json_is_array(json))
+		return set_json_scalar(first, entry, json, place);
+	return decode_object(row->group, entry, json, place, true);
+}
+
 static size_t decode_list(const struct schema_row *row, void *object, const json_t *json,
 			  const struct schema_place *place)
 {
@@ -97,8 +108,7 @@ static size_t decode_list(const struct schema_row *row, void *object, const json
 		struct schema_place inside;
 
 		schema_place_inside(&inside, place, row->key, (int)i);
-		problems += decode_object(row->group, entry, json_array_get(json, i), &inside,
-					  true);
+		problems += decode_entry(row, entry, json_array_get(json, i), &inside);
 		*schema_list_count(row, object) += 1;
 	}
 	return problems;

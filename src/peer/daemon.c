@@ -22,6 +22,7 @@
 #include "peer/host.h"
 #include "peer/incoming.h"
 #include "peer/mover.h"
+#include "peer/relays.h"
 #include "peer/reservation.h"
 #include "peer/retire.h"
 #include "peer/settle.h"
@@ -299,6 +300,7 @@ static void settle_now_and_then(struct daemon *daemon)
 	daemon->settled_ns = now;
 	incoming_forget(daemon->folder_fd);
 	mover_forget_locks(daemon->folder_fd);
+	relay_tend(daemon->folder_fd, daemon->log);
 	settle(daemon);
 }
 

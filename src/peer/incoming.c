@@ -9,13 +9,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #include "base/fd.h"
 #include "host/runtime.h"
 #include "host/state_dir.h"
+#include "peer/process.h"
 #include "peer/request.h"
 
 #define PREFIX "vm-"
@@ -34,46 +34,20 @@ static void file_name(const char *token, char *ret_name, size_t size)
 	snprintf(ret_name, size, PREFIX "%.*s", PEER_TOKEN_TEXT - 1, token);
 }
 
-/* proc(5), /proc/pid/stat: the 22nd field; the second, in parentheses, may hold anything. */
-static int start_of(pid_t pid, uint64_t *ret_start)
-{
-	_cleanup_(fd_closep) int fd = -1;
-	char path[32], text[1024], *at;
-	size_t len;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	if (fd_read_all(fd, text, sizeof(text) - 1, &len) < 0)
-		return -ESRCH;
-	text[len] = '\0';
-	at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (!at)
-		return -EBADMSG;
-	*ret_start = strtoull(at + 1, NULL, 10);
-	return 0;
-}
-
 int incoming_note(int folder_fd, const char *token, const char *name)
 {
 	_cleanup_(fd_closep) int fd = -1;
-	struct ucred who;
-	socklen_t size = sizeof(who);
 	char file[64], text[FILE_MAX];
 	uint64_t start;
+	pid_t pid;
 	int r = runtime_connect(name, RUNTIME_SOCKET, &fd);
 
 	if (r < 0)
 		return r;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
-		return -errno;
-	r = start_of(who.pid, &start);
+	r = process_at(fd, &pid, &start);
 	if (r < 0)
 		return r;
-	snprintf(text, sizeof(text), "%d %" PRIu64 " %s\n", (int)who.pid, start, name);
+	snprintf(text, sizeof(text), "%d %" PRIu64 " %s\n", (int)pid, start, name);
 	file_name(token, file, sizeof(file));
 	return state_dir_write(folder_fd, file, text, strlen(text), 0600);
 }
@@ -109,7 +83,7 @@ static int open_process(int folder_fd, const char *file)
 	fd = (int)syscall(SYS_pidfd_open, process.pid, 0);
 	if (fd < 0)
 		return -errno;
-	r = start_of(process.pid, &start);
+	r = process_start(process.pid, &start);
 	if (r < 0)
 		return r;
 	end.fd = fd;

@@ -142,6 +142,13 @@ static int take_network(void *ctx, const char *name, const json_t *json,
 	return 0;
 }
 
+static void init(struct lists *lists)
+{
+	schema_init(&moves_schema, &lists->moves);
+	schema_init(&list_arbiter_schema, &lists->arbiter);
+	schema_init(&list_protect_schema, &lists->protect);
+}
+
 int lists_decode(const char *text, size_t len, const char *name, struct lists *lists,
 		 struct error *err)
 {
@@ -149,10 +156,14 @@ int lists_decode(const char *text, size_t len, const char *name, struct lists *l
 		{ "disks", .take = take_disk, .ctx = lists },
 		{ "networks", .take = take_network, .ctx = lists },
 		{ "moves", .schema = &moves_schema, .ctx = &lists->moves },
+		{ "arbiter", .schema = &list_arbiter_schema, .ctx = &lists->arbiter },
+		{ "protect", .schema = &list_protect_schema, .ctx = &lists->protect },
 	};
+	int r;
 
-	schema_init(&moves_schema, &lists->moves);
-	return named_decode(text, len, name, groups, ARRAY_SIZE(groups), err);
+	init(lists);
+	r = named_decode(text, len, name, groups, ARRAY_SIZE(groups), err);
+	return r < 0 ? r : list_arbiter_check(&lists->arbiter, name, err);
 }
 
 const char *lists_path(void)
@@ -170,7 +181,7 @@ int lists_load(struct lists **ret_lists, struct error *err)
 	int r = lists ? state_dir_read(AT_FDCWD, lists_path(), FILE_MAX, &text, &len) : -ENOMEM;
 
 	if (lists)
-		schema_init(&moves_schema, &lists->moves);
+		init(lists);
 	if (r == 0)
 		r = lists_decode(text, len, lists_path(), lists, err);
 	if (r < 0 && r != -ENOENT)
@@ -188,6 +199,7 @@ void lists_free(struct lists *lists)
 		schema_release(&disk_schema, &lists->disks[i]);
 	for (uint32_t i = 0; i < lists->n_networks; i++)
 		schema_release(&network_schema, &lists->networks[i]);
+	schema_release(&list_arbiter_schema, &lists->arbiter);
 	free(lists);
 }
 

@@ -7,7 +7,10 @@
  *   {"disks":    {"data": {"path": "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4"},
  *                 "own":  {"path": "/srv/vm/own.img", "copy": true, "overwrite": true}},
  *    "networks": {"lan": {"bridge": "br0"}, "lab": {"tap": "tap0"}},
- *    "moves":    {"plain": "refuse", "kept_files": "4G"}}
+ *    "moves":    {"plain": "refuse", "kept_files": "4G"},
+ *    "arbiter":  {"endpoints": ["https://10.0.0.1:2379", {"url": "https://etcd-2:2379", "address": "10.0.0.2"}],
+ *                 "ca": "/etc/utsusu/etcd-ca.pem", "user": "utsusu", "password_file": "/etc/utsusu/etcd-password"},
+ *    "protect":  {"journal": "256M"}}
  *
  * A peer names these names and never a path, an interface or a bridge: the source's daemon finds the name of what its VM has,
  * the destination's daemon finds what it calls so itself. Any thread.
@@ -15,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "peer/arbiter_config.h"
 
 #define LIST_DISK_NAME 64    /* bytes with the NUL */
 #define LIST_NETWORK_NAME 16 /* the same; it stands where a tap's name stands */
@@ -41,6 +45,8 @@ struct list_moves {
 
 struct lists {
 	struct list_moves moves;
+	struct list_arbiter arbiter;
+	struct list_protect protect;
 	uint32_t n_disks, n_networks;
 	struct list_disk disks[LIMIT_PEER_DISKS];
 	struct list_network networks[LIMIT_PEER_DISKS];

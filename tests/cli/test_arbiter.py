@@ -4,13 +4,10 @@
 
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import queue
 import shutil
-import signal
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,69 +18,9 @@ import urllib.request
 import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from peer_hosts import hold_port  # noqa: E402  pylint: disable=wrong-import-position
+from etcd_members import ETCD, WAIT, Member, end_with_parent, make_certificates, make_users, post, trust  # noqa: E402  pylint: disable=wrong-import-position
 
 CLIENT = sys.argv[1]
-ETCD = "/usr/bin/etcd"
-WAIT = 20
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-
-
-def _end_with_parent():
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def make_certificates(folder):
-    """An authority, a certificate of all members, and an authority that nobody knows."""
-    def openssl(*words):
-        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder, timeout=WAIT)
-
-    for name in ("ca", "other"):
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-                f"/CN=test {name}", "-keyout", f"{name}.key", "-out", f"{name}.crt")
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=etcd", "-keyout",
-            "member.key", "-out", "member.csr")
-    with open(os.path.join(folder, "names"), "w", encoding="utf-8") as file:
-        file.write("subjectAltName=IP:127.0.0.1,DNS:etcd.test\n")
-    openssl("x509", "-req", "-in", "member.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-            "-extfile", "names", "-out", "member.crt")
-
-
-class Member:
-    """One etcd. Its ports stay its own while it is down."""
-
-    def __init__(self, folder, name):
-        self.name, self.folder, self.process = name, folder, None
-        self.held = [hold_port(), hold_port()]
-        self.port, self.peer_port = (held.getsockname()[1] for held in self.held)
-        self.url, self.peer_url = f"https://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peer_port}"
-
-    def start(self, members, **more):
-        words = {
-            "name": self.name, "data-dir": os.path.join(self.folder, self.name), "initial-cluster-state": "new",
-            "initial-cluster": ",".join(f"{one.name}={one.peer_url}" for one in members),
-            "initial-cluster-token": f"test-{self.peer_port}" if len(members) == 1 else "test",
-            "listen-client-urls": self.url, "advertise-client-urls": self.url,
-            "listen-peer-urls": self.peer_url, "initial-advertise-peer-urls": self.peer_url,
-            "cert-file": os.path.join(self.folder, "member.crt"), "key-file": os.path.join(self.folder, "member.key"),
-            "heartbeat-interval": "50", "election-timeout": "500", "bcrypt-cost": "4", "logger": "zap", **more,
-        }
-        with open(os.path.join(self.folder, self.name + ".log"), "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [ETCD, *(f"--{key}={value}" for key, value in words.items())], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env={"PATH": os.environ["PATH"], "GOMAXPROCS": "2"}, preexec_fn=_end_with_parent)
-
-    def kill(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait(WAIT)
-            self.process = None
-
-    def close(self):
-        self.kill()
-        for held in self.held:
-            held.close()
 
 
 class Client:
@@ -94,7 +31,7 @@ class Client:
         self.process = subprocess.Popen(
             [CLIENT, self.state, vm, ",".join(os.path.join(case.folder, file) for file in ca.split(",")), user, "secret", str(deadline_ms),
              *(urls or [member.url for member in case.members])],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=_end_with_parent)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=end_with_parent)
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -132,7 +69,7 @@ class Etcd(unittest.TestCase):
         cls.folder = tempfile.mkdtemp(prefix="utsusu-arbiter-")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         make_certificates(cls.folder)
-        cls.context = ssl.create_default_context(cafile=os.path.join(cls.folder, "ca.crt"))
+        cls.context = trust(cls.folder)
         cls.members = [Member(cls.folder, f"m{number}") for number in range(3)]
         for member in cls.members:
             cls.addClassCleanup(member.close)
@@ -142,9 +79,7 @@ class Etcd(unittest.TestCase):
 
     @classmethod
     def post(cls, path, body, member=None):
-        request = urllib.request.Request((member or cls.members[0]).url + path, json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=WAIT, context=cls.context) as answer:
-            return json.load(answer)
+        return post(cls.context, member or cls.members[0], path, body)
 
     @classmethod
     def wait_for_leader(cls, members=None):
@@ -165,17 +100,7 @@ class Etcd(unittest.TestCase):
 
     @classmethod
     def protect(cls):
-        """Authentication, with a user that may touch records and nothing else."""
-        def key(text):
-            return base64.b64encode(text.encode()).decode()
-
-        for name in "root", "vm":
-            cls.post("/v3/auth/user/add", {"name": name, "password": "secret"})
-            cls.post("/v3/auth/role/add", {"name": name})
-            cls.post("/v3/auth/user/grant", {"user": name, "role": name})
-        cls.post("/v3/auth/role/grant", {"name": "vm", "perm": {
-            "permType": "READWRITE", "key": key("/utsusu/1/vm/"), "range_end": key("/utsusu/1/vm0")}})
-        cls.post("/v3/auth/enable", {})
+        make_users(cls.context, cls.members[0])
         cls.is_protected = True
 
     def won(self, told):
