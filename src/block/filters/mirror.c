@@ -39,7 +39,8 @@ struct mirror {
 
 /* What a write's twin has beside it. */
 struct flight {
-	struct list claim; /* its range is no other's meanwhile; unlinked: it has none */
+	struct list claim; /* its range is no other's meanwhile */
+	bool claims;	   /* the queue's thread's: others change the links */
 	uint64_t from, to; /* of the claim: bytes of the disk */
 	bool below;
 	uint32_t era;	/* of what is, or was, below */
@@ -101,9 +102,9 @@ static bool overlaps_locked(const struct mirror *mirror, const struct flight *fl
 
 static bool claim(struct mirror *mirror, struct flight *flight, const struct block_request *above)
 {
-	bool free = true;
+	bool free;
 
-	if (!list_empty(&flight->claim))
+	if (flight->claims)
 		return true;
 	flight->from = above->offset;
 	flight->to = above->offset + above->len;
@@ -112,13 +113,15 @@ static bool claim(struct mirror *mirror, struct flight *flight, const struct blo
 	if (free)
 		list_append(&mirror->claims, &flight->claim);
 	pthread_mutex_unlock(&mirror->lock);
+	flight->claims = free;
 	return free;
 }
 
 static void unclaim(struct mirror *mirror, struct flight *flight)
 {
-	if (list_empty(&flight->claim))
+	if (!flight->claims)
 		return;
+	flight->claims = false;
 	pthread_mutex_lock(&mirror->lock);
 	list_remove(&flight->claim);
 	pthread_mutex_unlock(&mirror->lock);
@@ -315,8 +318,6 @@ static int mirror_opened(struct block_filter_queue *fq)
 	mq->flights = calloc(fq->depth, sizeof(mq->flights[0]));
 	if (!mq->flights)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < fq->depth; i++)
-		list_init(&mq->flights[i].claim);
 	list_init(&mq->waiting);
 	loop_timer_init(&mq->timer, timer_expired);
 	pthread_mutex_lock(&mirror->lock);
