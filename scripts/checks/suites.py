@@ -54,9 +54,14 @@ def _move(report, long):
         machine.run(report, long, only="test_move_*.py")
 
 
+def _protect(report, long):
+    if build.make("build", report):
+        machine.run(report, long, only="test_protect_*.py")
+
+
 def _machine(report, long):
     if build.make("build", report):
-        machine.run(report, long, without=("test_watch_*.py", "test_move_*.py"))
+        machine.run(report, long, without=("test_watch_*.py", "test_move_*.py", "test_protect_*.py"))
 
 
 @dataclass
@@ -80,5 +85,7 @@ SUITES = [
     Suite("watch", "requests of real guests in the lab: watched, stopped on, debugged", 900, 3600,
           ["check", "lab"], _watch),
     Suite("move", "VMs moved between two machines, and what may break meanwhile", 1500, 21600, ["check", "lab"], _move),
+    Suite("protect", "VMs that a second machine protects lose the first one, an arbiter, wires, processes", 2400, 28800,
+          ["check", "lab"], _protect),
     Suite("machine", "the lab, and real guests in it", 1500, 21600, ["check", "lab"], _machine),
 ]

@@ -10,7 +10,7 @@ from checks.report import Report
 
 from labkit.errors import LabError
 
-from demo import move
+from demo import move, protect
 from demo import place as places
 from demo.place import Console
 from demo.say import chapter, figures, say
@@ -161,6 +161,8 @@ def main():
         with chosen as place:
             measured = tell(place)
         measured += move.tell()
+        if "--protect" in sys.argv[1:]:
+            measured += protect.tell()
         chapter("What was measured")
         figures(measured)
     except KeyboardInterrupt:
