@@ -95,3 +95,29 @@ def test_files_of_a_guest_are_sound_on_its_second_disk(protecting):
     vm.sh("mke2fs /dev/vdb >/dev/null && mkdir -p /m && mount -t ext4 /dev/vdb /m && head -c 300000 /dev/urandom >/m/1 && umount /m")
     protecting.end(vm.name)
     protecting.lab["A"].run(["/sbin/e2fsck", "-fn", FILES])
+
+
+def test_host_that_stood_still_shows_where_it_did(protecting, open_vm):
+    """Its own clock went on, so its frames of before and of after can be told apart; the clients wait and lose nothing."""
+    with protecting.wiretap("A") as tap, protecting.clients() as clients:
+        clients.await_answers(10)
+        protecting.lab["A"].freeze()
+        assert not protecting.answers("A") and protecting.answers("B")
+        time.sleep(5)
+        protecting.lab["A"].thaw()
+        clients.await_answers(10)
+    before, after = tap.after_a_gap(3)
+    assert len(before) > 10 and len(after) > 10
+    assert outside.strangers(after, before, []), "it has said something new, which nobody else did"
+    clients.history().check()
+    assert clients.history().longest() > 4
+
+
+def test_redis_has_clients_as_well(protecting):
+    run = "load & redis-server --bind 0.0.0.0 --protected-mode no --save '' --appendonly no >/dev/null &"
+    vm = protecting.start("A", guest="redis", memory="512M", run=run)
+    with protecting.clients("redis:0.02", "redis:0.05", "sequence") as clients:
+        clients.await_answers(30)
+    protecting.check(clients, vm.name, disk=False)
+    assert {one["asked"].split()[0] for one in clients.history().ok} > {"INCR", "SET", "GET"}
+    protecting.end(vm.name)
