@@ -105,7 +105,7 @@ def _failover(stage, monitor):
         pair.protect(name)
         with pair.history("sequence:0.005", "sequence:0.02") as seen:
             before, after = pair.cut_power()
-            pair.await_mode(name, "solo", DETECTS, host=1)
+            pair.await_role(name, "solo", DETECTS, host=1)
             told = pair.status(name, host=1)
             pair.ask("status")
         if problems := seen[0].problems():

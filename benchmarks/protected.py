@@ -52,7 +52,7 @@ class ProtectedPair(Pair):
     def protect(self, name):
         """Returns when it is protected, and what its first epochs cost is forgotten."""
         self.utsusu("protect", name, self.target.name)
-        self.await_mode(name, "protected", BEGINS)
+        self.await_role(name, "protected", BEGINS)
         time.sleep(3)
 
     def status(self, name, host=0):
@@ -60,11 +60,11 @@ class ProtectedPair(Pair):
             return json.loads(self.utsusu("status", name, "--json", host=host, check=False).text)
         return {}
 
-    def await_mode(self, name, mode, timeout, host=0):
+    def await_role(self, name, role, timeout, host=0):
         due = time.monotonic() + timeout
-        while self.status(name, host).get("mode") != mode:
+        while self.status(name, host).get("role") != role:
             if time.monotonic() > due:
-                raise Failure(f"{name} is not {mode} after {timeout} s: {self.status(name, host)}")
+                raise Failure(f"{name} is not {role} after {timeout} s: {self.status(name, host)}")
             time.sleep(0.2)
 
     # What is measured

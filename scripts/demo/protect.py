@@ -66,14 +66,14 @@ class Scene:
     def protect(self):
         chapter("The second machine protects it: from now on nothing leaves that it does not have")
         self.run(self.owner, "utsusu protect database B")
-        self.await_mode(self.owner, "protected")
+        self.await_protected()
         self.run(self.owner, "utsusu status database")
 
-    def await_mode(self, machine, mode):
+    def await_protected(self):
         deadline = time.monotonic() + PATIENCE
-        while json.loads(self.run(machine, "utsusu status database --json", shown=False)).get("mode") != mode:
+        while json.loads(self.run(self.owner, "utsusu status database --json", shown=False)).get("role") != "protected":
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the database is not {mode} on {machine.name}")
+                raise RuntimeError("the database is not protected")
             time.sleep(0.2)
 
     def lose(self):

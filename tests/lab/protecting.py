@@ -44,14 +44,20 @@ def lists(endpoints):
 
 
 class Status:
-    """What `utsusu status NAME --json` says; empty where the VM is not known."""
+    """What `utsusu status NAME --json` says; empty where the VM is not known. The record's mode is what the arbiter last told that host."""
 
     def __init__(self, told):
         self.told = told
-        self.mode = told.get("mode", "none")
-        self.role = told.get("role", "none")
+        self.record = told.get("mode", "none")
+        self.role = told.get("role", "none")        # docs/arbiter.md
         self.generation = told.get("generation", 0)
-        self.waits_for = told.get("waits_for", "")
+
+    @property
+    def mode(self):
+        """In a word: "protected" and "solo" (and nothing held back) run and put out; "backup" is one; else its role."""
+        if self.role == "solo" and self.told.get("gated"):
+            return "gated"
+        return "backup" if self.role == "backs-up" else self.role
 
     def __getattr__(self, name):
         return self.told.get(name, 0)
@@ -196,7 +202,7 @@ class ProtectPair(MovePair):
     def who_runs(self, name):
         """By each host's own word. A backup's process is there as well, and runs nothing."""
         return [host for host in self.sides if self.answers(host) and self.sides[host].state_of(name) == "running"
-                and self.status(name, host).role != "backup"]
+                and self.status(name, host).mode not in ("backup", "claims", "deposed")]
 
     def await_mode(self, name, on, mode, timeout=DETECTS):
         return self.wait_for(lambda: self.status(name, on).mode == mode, timeout,
@@ -206,8 +212,7 @@ class ProtectPair(MovePair):
         """That host runs it, and nothing is held back. At no moment do two say that they run it."""
         def owns():
             self.never_two(name)
-            now = self.status(name, host)
-            return self.who_runs(name) == [host] and now.mode in ("solo", "protected") and not now.waits_for
+            return host in self.who_runs(name) and self.status(name, host).mode in ("solo", "protected")
 
         return self.wait_for(owns, timeout, lambda: f"{name} is not {host}'s: {self.statuses(name)}")
 
@@ -247,7 +252,7 @@ class ProtectPair(MovePair):
         """Two that may put something out: the same generation names one of them. A deposed owner that does not know it yet is no second one:
         what it can still put out is judged by its frames."""
         told = self.statuses(name)
-        owners = [host for host, one in told.items() if one.role == "owner" and one.mode in ("solo", "protected")]
+        owners = [host for host, one in told.items() if one.role in ("solo", "protected")]
         assert len({told[host].generation for host in owners}) == len(owners), f"{name} runs twice: {told}"
 
     def record(self):

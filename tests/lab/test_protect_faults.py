@@ -237,7 +237,7 @@ def test_fault(protecting, schedule, long):
     if protecting.status(name, runs).mode == "solo":
         protecting.await_gone(name, protecting.other(runs))
     else:
-        assert rest.role == "backup", rest
+        assert rest.mode == "backup", rest
     if long:
         Done("-protect").add(schedule)
 
