@@ -17,6 +17,7 @@ from benchmarks.monitors import UtsusuMoves
 from benchmarks.pair import GUEST, LISTS, PLACE, Pair
 
 STATE_DISK = 1 << 30
+DETECT = 1                      # seconds of silence that are none yet: less than that an emulated machine has of its own accord
 BEGINS, DETECTS = 180, 90       # seconds
 # User and system time of all of ours, in ticks.
 CPU = r"""for p in /proc/[0-9]*; do read -r c 2>/dev/null <$p/comm || continue
@@ -51,7 +52,7 @@ class ProtectedPair(Pair):
 
     def protect(self, name):
         """Returns when it is protected, and what its first epochs cost is forgotten."""
-        self.utsusu("protect", name, self.target.name)
+        self.utsusu("protect", name, self.target.name, "--plain", "--detect", f"{DETECT}s")
         self.await_role(name, "protected", BEGINS)
         time.sleep(3)
 

@@ -65,7 +65,7 @@ class Scene:
 
     def protect(self):
         chapter("The second machine protects it: from now on nothing leaves that it does not have")
-        self.run(self.owner, "utsusu protect database B")
+        self.run(self.owner, "utsusu protect database B --detect 2s")
         self.await_protected()
         self.run(self.owner, "utsusu status database")
 

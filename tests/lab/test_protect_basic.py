@@ -8,7 +8,7 @@ from labkit.hosts import STATE
 
 import moves
 from outside import strangers
-from protecting import DISK, FILES
+from protecting import DETECT, DISK, FILES
 
 LONG = pytest.mark.long
 
@@ -55,6 +55,19 @@ def test_off_and_on_again_while_clients_write(protecting, guarded):
         assert protecting.record()["mode"] == "solo"
         protecting.protect(name, owner)
         clients.await_answers(5)
+    protecting.check(clients, name)
+
+
+def test_each_kind_of_wire_and_of_patience(protecting, guarded):
+    """With TLS, and with a bound of the latency; what `--check` says of a VM that can be protected is nothing."""
+    name, owner, backup = guarded
+    protecting.unprotect(name, owner)
+    protecting.await_gone(name, backup)
+    checked = protecting.order(owner, "protect", name, backup, "--check", "--json")
+    assert checked.returncode == 0 and protecting.status(name, owner).mode == "solo", checked
+    with protecting.clients() as clients:
+        protecting.protect(name, owner, ("--latency", "50ms", "--detect", f"{DETECT}s"))
+        clients.await_answers(10)
     protecting.check(clients, name)
 
 

@@ -208,7 +208,7 @@ def test_fault(protecting, schedule, long):
         clients = stack.enter_context(protecting.clients())
         if schedule.phase == "filling":
             # It has some rounds to go; what it comes to is one of the things that this is about.
-            protecting.sides[owner].machine.start_command(["sh", "-c", f"/run/utsusu-test/utsusu protect {name} {protecting.other(owner)} >/dev/null 2>&1"])
+            protecting.begin_protecting(name, owner)
             time.sleep(schedule.lasts / 8)
         broken = Broken(protecting, name, owner)
         halves = []
