@@ -11,6 +11,7 @@
 #include "host/runtime.h"
 #include "host/state_dir.h"
 #include "peer/generations.h"
+#include "peer/protected.h"
 
 #define FOLDER "arrivals"
 #define FILE_MAX KIB(4)
@@ -269,8 +270,11 @@ int arrivals_check_start(const char *name, const uint8_t *saved, struct error *e
 	if (r == 0)
 		r = arrivals_may_start(state_fd, marks, name, &start, &given, &arrival);
 	marks_close(marks);
-	if (r == 0 && start == START_LIVES_THERE && saved && mark_is_file(&given) &&
-	    memcmp(given.token, saved, MARK_TOKEN_BYTES) == 0)
-		return 0;
-	return r < 0 ? r : refuse(name, start, &given, &arrival, err);
+	if (r < 0)
+		return r;
+	/* What was saved is restored. */
+	if (start != START_LIVES_THERE || !saved || !mark_is_file(&given) ||
+	    memcmp(given.token, saved, MARK_TOKEN_BYTES) != 0)
+		r = refuse(name, start, &given, &arrival, err);
+	return r < 0 ? r : protected_check_start(state_fd, name, err);
 }

@@ -12,6 +12,7 @@
 #include "host/runtime.h"
 #include "host/userfault.h"
 #include "peer/arrivals.h"
+#include "peer/backup.h"
 #include "peer/copies.h"
 #include "peer/disk_copy.h"
 #include "peer/files.h"
@@ -20,10 +21,13 @@
 #include "peer/machine.h"
 #include "peer/mover.h"
 #include "peer/outcome.h"
+#include "peer/protected.h"
+#include "peer/relays.h"
 #include "peer/reservation.h"
 #include "peer/retire.h"
 
 #define STREAMS_MS 60000 /* for all of them to come: the other side starts programs meanwhile */
+#define END_MS 10000	 /* for a process that was killed */
 
 enum stage { STAGE_NEW, STAGE_RESERVED, STAGE_LAUNCHED, STAGE_STARTED };
 
@@ -67,6 +71,18 @@ static const char *source_of(const struct arriving *arriving)
 	return talk_peer(arriving->talk)->name;
 }
 
+/* A backup that did not begin was nobody's: its process is all that there is of it. */
+static void undo(struct arriving *arriving)
+{
+	if (!arriving->machine.protect) {
+		(void)!outcome_close(arriving->host, arriving->token, NULL);
+		return;
+	}
+	if (arriving->stage == STAGE_LAUNCHED &&
+	    incoming_end(arriving->host->folder_fd, arriving->token_text, END_MS) == 0)
+		incoming_bury(arriving->host->folder_fd, arriving->token_text);
+}
+
 void arriving_free(struct arriving *arriving)
 {
 	if (!arriving)
@@ -76,7 +92,7 @@ void arriving_free(struct arriving *arriving)
 	/* One that failed may have a token of which nobody was told. */
 	if (arriving->stage == STAGE_RESERVED || arriving->stage == STAGE_LAUNCHED ||
 	    (arriving->stage == STAGE_NEW && arriving->mark_fd >= 0))
-		(void)!outcome_close(arriving->host, arriving->token, NULL);
+		undo(arriving);
 	fd_close(arriving->mark_fd);
 	for (uint32_t i = 0; i < arriving->n_copies; i++)
 		fd_close(arriving->copies[i].fd);
@@ -141,7 +157,10 @@ static int check(struct arriving *arriving, const struct peer_machine *machine,
 	if (r < 0)
 		return r;
 	machine_check(arriving->lists, machine, source_of(arriving), problems);
-	check_generation(arriving, machine, problems);
+	if (machine->protect)
+		backup_check(arriving->lists, arriving->host->state_fd, machine, problems);
+	else
+		check_generation(arriving, machine, problems);
 	return 0;
 }
 
@@ -188,15 +207,12 @@ static json_t *answer_check(struct arriving *arriving, struct peer_request *requ
 }
 
 /* From here on the token is this host's to decide about. */
-static int make_token(struct arriving *arriving, struct error *err)
+static int note_token(struct arriving *arriving, struct error *err)
 {
 	const struct vm_config *config = &arriving->machine.config;
 	struct arrival arrival = { .generation = arriving->machine.generation };
 	int fd, r;
 
-	if (getrandom(arriving->token, sizeof(arriving->token), 0) != sizeof(arriving->token))
-		return error_set(err, -EIO, EXIT_STATUS_HOST, "this host has no random numbers");
-	hex_encode(arriving->token, sizeof(arriving->token), arriving->token_text);
 	fd = marks_prepare_taken(arriving->marks, arriving->token, err);
 	if (fd < 0)
 		return fd;
@@ -212,6 +228,15 @@ static int make_token(struct arriving *arriving, struct error *err)
 	return r < 0 ? error_set(err, r, EXIT_STATUS_HOST, "%s: cannot be noted: %s", config->name,
 				 strerror(-r))
 		     : 0;
+}
+
+/* Of a backup it is the session, about which the arbiter's record decides: nothing is noted. */
+static int make_token(struct arriving *arriving, struct error *err)
+{
+	if (getrandom(arriving->token, sizeof(arriving->token), 0) != sizeof(arriving->token))
+		return error_set(err, -EIO, EXIT_STATUS_HOST, "this host has no random numbers");
+	hex_encode(arriving->token, sizeof(arriving->token), arriving->token_text);
+	return arriving->machine.protect ? 0 : note_token(arriving, err);
 }
 
 static void want(struct arriving *arriving, json_t *list, const struct peer_file *file)
@@ -403,21 +428,40 @@ static int make_keys(struct arriving *arriving, struct move_job *job,
 	return r;
 }
 
-static int fill_job(struct arriving *arriving, struct move_job *job, struct error *err)
+/* What only a move has. */
+static int fill_move(struct arriving *arriving, struct move_job *job, struct error *err)
+{
+	job->generation = arriving->machine.generation;
+	job->mark_fd = TAKE_FD(arriving->mark_fd);
+	return known_of(arriving, &arriving->machine.config, &job->known, err);
+}
+
+/* What only a backup has: its journal, and somebody who asks the arbiter for it. */
+static int fill_backup(struct arriving *arriving, struct move_job *job, struct error *err)
+{
+	const struct vm_config *config = &arriving->machine.config;
+	struct relay_note note = { 0 };
+	int r = 0;
+
+	job->generation = arriving->machine.generation;
+	job->detect_ms = arriving->machine.detect_ms;
+	memcpy(note.uuid, config->uuid, sizeof(note.uuid));
+	snprintf(note.peer, sizeof(note.peer), "%s", source_of(arriving));
+	memcpy(note.session.bytes, arriving->token, sizeof(note.session.bytes));
+	if (arriving->n_copies) {
+		job->journal_bytes = arriving->lists->protect.journal;
+		r = backup_open_journal(arriving->host->state_fd, config->uuid, job->journal_bytes,
+					&job->journal_fd, err);
+	}
+	return r < 0 ? r : relay_begin(arriving->host->folder_fd, config->name, &note, err);
+}
+
+static int collect_streams(struct arriving *arriving, struct move_job *job, struct error *err)
 {
 	const struct peer_machine *machine = &arriving->machine;
 	uint8_t tokens[MOVE_STREAMS_MAX][STREAM_TOKEN_BYTES];
-	int r = mover_open_vm(arriving->host->state_fd, machine->config.name, job, err);
+	int r;
 
-	if (r < 0)
-		return r;
-	job->generation = machine->generation;
-	r = known_of(arriving, &machine->config, &job->known, err);
-	if (r < 0)
-		return r;
-	memcpy(job->token, arriving->token, sizeof(job->token));
-	snprintf(job->peer, sizeof(job->peer), "%s", source_of(arriving));
-	job->mark_fd = TAKE_FD(arriving->mark_fd);
 	job->tls = !machine->plain;
 	if (make_keys(arriving, job, tokens) < 0)
 		return error_set(err, -EPROTO, EXIT_STATUS_FAILED, "no key can be made");
@@ -430,7 +474,23 @@ static int fill_job(struct arriving *arriving, struct move_job *job, struct erro
 			strerror(-r));
 	job->n_streams = machine->streams;
 	reservation_release(&arriving->reservation);
-	r = note_copies(arriving, err);
+	return 0;
+}
+
+static int fill_job(struct arriving *arriving, struct move_job *job, struct error *err)
+{
+	int r = mover_open_vm(arriving->host->state_fd, arriving->machine.config.name, job, err);
+
+	if (r < 0)
+		return r;
+	memcpy(job->token, arriving->token, sizeof(job->token));
+	snprintf(job->peer, sizeof(job->peer), "%s", source_of(arriving));
+	r = arriving->machine.protect ? fill_backup(arriving, job, err)
+				      : fill_move(arriving, job, err);
+	if (r == 0)
+		r = collect_streams(arriving, job, err);
+	if (r == 0)
+		r = note_copies(arriving, err);
 	if (r == 0)
 		hand_copies_on(arriving, job);
 	return r;
@@ -442,7 +502,7 @@ static json_t *start(struct arriving *arriving, struct peer_request *request _un
 	struct move_job job;
 	int r;
 
-	move_job_init(&job, MOVE_DESTINATION);
+	move_job_init(&job, arriving->machine.protect ? MOVE_BACKUP : MOVE_DESTINATION);
 	r = fill_job(arriving, &job, err);
 	if (r == 0)
 		r = mover_start(&job, &arriving->mover, err);
@@ -499,14 +559,21 @@ void arriving_finish(struct arriving *arriving)
 {
 	const char *name = arriving->machine.config.name;
 	enum mark_result result = MARK_OPEN;
-	int status = mover_wait(arriving->mover);
+	int status;
 
+	if (arriving->machine.protect) {
+		log_line(arriving->host->log, LOG_LEVEL_INFO, "%s: is protected from %s here", name,
+			 source_of(arriving));
+		return; /* its guard goes on alone, and the record says what becomes of it */
+	}
+	status = mover_wait(arriving->mover);
 	/* A mover that ended well has decided; one that did not left that to us. */
 	(void)!outcome_close(arriving->host, arriving->token, &result);
 	if (result == MARK_RAN) {
 		(void)!generations_raise(arriving->host->state_fd, arriving->machine.config.uuid,
 					 arriving->machine.generation);
 		forget_given(arriving);
+		(void)!protected_drop(arriving->host->state_fd, name);
 		(void)!copies_forget(arriving->host->state_fd, arriving->token);
 	}
 	log_line(arriving->host->log, LOG_LEVEL_INFO, "%s: from %s: %s (its mover ended with %d)",

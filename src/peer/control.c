@@ -144,6 +144,11 @@ static void move_vm(struct session *session)
 	depart(session->host, &session->request, session->client, TAKE_FD(session->passed));
 }
 
+static void protect_vm(struct session *session)
+{
+	protect(session->host, &session->request, session->client, TAKE_FD(session->passed));
+}
+
 static void resolve_vm(struct session *session)
 {
 	resolve(session->host, &session->request, session->client);
@@ -152,7 +157,7 @@ static void resolve_vm(struct session *session)
 static void (*const actions[CONTROL_COMMANDS])(struct session *session) = {
 	[CONTROL_STATUS] = show_status, [CONTROL_PEERS] = show_peers,	[CONTROL_PROBE] = probe,
 	[CONTROL_ADD] = add_peer,	[CONTROL_REMOVE] = remove_peer, [CONTROL_MOVE] = move_vm,
-	[CONTROL_RESOLVE] = resolve_vm,
+	[CONTROL_RESOLVE] = resolve_vm, [CONTROL_PROTECT] = protect_vm,
 };
 
 void serve_control(struct peer_host *host, int client)

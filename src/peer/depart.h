@@ -15,3 +15,6 @@
  */
 void depart(struct peer_host *host, const struct control_request *request, int client,
 	    int progress_fd);
+/* Does CONTROL_PROTECT in the same way: the VM stays, and its backup is made there. Returns once whoever asked has gone or the guard has ended. */
+void protect(struct peer_host *host, const struct control_request *request, int client,
+	     int progress_fd);

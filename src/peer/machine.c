@@ -252,6 +252,28 @@ static int check_shared(const struct peer_machine *machine, const struct list_di
 	return r;
 }
 
+/* Shared, it would be ahead of what its backup knows when that takes over. */
+static int check_mirrored(const struct list_disk *here, struct error *err)
+{
+	return error_set(
+		err, -EINVAL, EXIT_STATUS_RESOURCE,
+		"disk %s: a protected VM writes to it, so its backup needs one of its own: add "
+		"\"copy\": true to this host's in %.200s",
+		here->name, lists_path());
+}
+
+static int check_disk(const struct lists *lists, const struct peer_machine *machine, uint32_t i,
+		      const struct list_disk *here, struct error *err)
+{
+	const bool readonly = machine->config.disks[i].readonly;
+
+	if (machine_copied_disk(lists, machine, i))
+		return disk_copy_judge(here, &machine->disks[i], is_incomplete(here->path), err);
+	if (machine->protect && !readonly)
+		return check_mirrored(here, err);
+	return check_shared(machine, here, &machine->disks[i], readonly, err);
+}
+
 static void check_disks(const struct lists *lists, const struct peer_machine *machine,
 			struct problems *problems)
 {
@@ -265,11 +287,7 @@ static void check_disks(const struct lists *lists, const struct peer_machine *ma
 			    "disk %.64s: is not in this host's list; add it to %.200s: {\"disks\": "
 			    "{\"%.64s\": {\"path\": \"...\"}}}",
 			    disk->path, lists_path(), disk->path);
-		else if ((machine_copied_disk(lists, machine, i)
-				  ? disk_copy_judge(here, &machine->disks[i],
-						    is_incomplete(here->path), &err)
-				  : check_shared(machine, here, &machine->disks[i], disk->readonly,
-						 &err)) < 0)
+		else if (check_disk(lists, machine, i, here, &err) < 0)
 			problems_add(problems, &err);
 	}
 }

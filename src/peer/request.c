@@ -92,6 +92,9 @@ static const struct schema_row machine_rows[] = {
 	{ ROW(SCHEMA_BOOL, copy_disks, "copy_disks"), .help = "disks are copied" },
 	{ ROW(SCHEMA_BOOL, postcopy, "postcopy"), .help = "it may run before its memory is there" },
 	{ ROW(SCHEMA_BOOL, paused, "paused"), .help = "it stays paused" },
+	{ ROW(SCHEMA_BOOL, protect, "protect"), .help = "what comes is its backup" },
+	{ ROW(SCHEMA_UINT, detect_ms, "detect_ms"), .max = PROTECT_DETECT_MAX_MS,
+	  .help = "milliseconds of silence that make the other side suspected" },
 };
 #undef type_of_rows
 static const struct schema machine_schema = { machine_rows, ARRAY_SIZE(machine_rows),
@@ -184,6 +187,19 @@ static const struct schema_row move_rows[] = {
 	  .help = "it may run there before its memory is there" },
 	{ ROW(SCHEMA_BOOL, move.check, "check"), .help = "only tell what stands against it" },
 };
+static const struct schema_row protect_rows[] = {
+	{ ROW(SCHEMA_CHARS, name, "name"), .flags = SCHEMA_REQUIRED, .max = LIMIT_NAME - 1,
+	  .valid = valid_vm, .help = "of the VM" },
+	{ ROW(SCHEMA_CHARS, host, "host"), .flags = SCHEMA_REQUIRED, .max = PEER_NAME_MAX - 1,
+	  .valid = valid_peer, .help = "the backup's" },
+	{ ROW(SCHEMA_DURATION, protect.latency_ms, "latency"), .max = PROTECT_LATENCY_MAX_MS,
+	  .help = "how long a reply may be held; 0: as it turns out" },
+	{ ROW(SCHEMA_DURATION, protect.detect_ms, "detect"), .min = PROTECT_DETECT_MIN_MS,
+	  .max = PROTECT_DETECT_MAX_MS, .fallback = "500ms",
+	  .help = "how long a silence makes the other side suspected" },
+	{ ROW(SCHEMA_BOOL, move.plain, "plain"), .help = "without TLS" },
+	{ ROW(SCHEMA_BOOL, move.check, "check"), .help = "only tell what stands against it" },
+};
 static const struct schema_row resolve_rows[] = {
 	{ ROW(SCHEMA_CHARS, name, "name"), .flags = SCHEMA_REQUIRED, .max = LIMIT_NAME - 1,
 	  .valid = valid_vm, .help = "of the VM" },
@@ -200,6 +216,7 @@ static const struct schema peer_name_schema = CONTROL_SCHEMA(peer_name_rows);
 static const struct schema probe_schema = CONTROL_SCHEMA(probe_rows);
 static const struct schema add_schema = CONTROL_SCHEMA(add_rows);
 static const struct schema move_schema = CONTROL_SCHEMA(move_rows);
+static const struct schema protect_schema = CONTROL_SCHEMA(protect_rows);
 static const struct schema resolve_schema = CONTROL_SCHEMA(resolve_rows);
 static const struct schema plain_schema = { NULL, 0, sizeof(struct control_request), 0 };
 
@@ -210,6 +227,7 @@ static const struct request_row control_requests[CONTROL_COMMANDS] = {
 	[CONTROL_ADD] = { "peer-add", &add_schema },
 	[CONTROL_REMOVE] = { "peer-remove", &peer_name_schema },
 	[CONTROL_MOVE] = { "move", &move_schema },
+	[CONTROL_PROTECT] = { "protect", &protect_schema },
 	[CONTROL_RESOLVE] = { "resolve", &resolve_schema },
 };
 

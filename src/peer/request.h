@@ -10,7 +10,7 @@
  * is one JSON object with "command"; the rest is decoded by the row's schema, wholly, before anything is done. Untrusted. Any
  * thread.
  *
- *   another daemon, in this order for a move:
+ *   another daemon, in this order for a move, and for a backup:
  *     check    {machine}            what stands against it here; nothing is made
  *     reserve  {machine}            the same, and if there is nothing: token, reservation, files that are wanted
  *     file     {sha256, size}       then that many bytes
@@ -59,6 +59,8 @@ struct peer_machine {
 	bool copy_disks; /* into those disks of this host's list that may be written so; the others are shared */
 	bool postcopy; /* it may have to run before all of its memory is there */
 	bool paused; /* by its user, and so it must be there: who does not know the word would let it run */
+	bool protect; /* it stays where it is: what comes is its backup, which keeps up with it */
+	uint32_t detect_ms; /* protect: so long a silence makes the other side suspected */
 };
 
 enum peer_command {
@@ -91,6 +93,15 @@ struct move_wish {
 	bool plain, check, copy_disks, allow_postcopy;
 };
 
+/* What `utsusu protect` wishes beside these of struct move_wish: plain, check. */
+struct protect_wish {
+	uint64_t latency_ms; /* how long a reply may be held; 0: as it turns out */
+	uint64_t detect_ms;
+};
+#define PROTECT_LATENCY_MAX_MS 10000
+#define PROTECT_DETECT_MIN_MS 50
+#define PROTECT_DETECT_MAX_MS 60000
+
 enum resolve_word { RESOLVE_SHOW, RESOLVE_LOST_HERE, RESOLVE_RUN_HERE };
 
 enum control_command {
@@ -100,6 +111,7 @@ enum control_command {
 	CONTROL_ADD,
 	CONTROL_REMOVE,
 	CONTROL_MOVE,
+	CONTROL_PROTECT,
 	CONTROL_RESOLVE,
 	CONTROL_COMMANDS,
 };
@@ -110,6 +122,7 @@ struct control_request {
 	char host[PEER_NAME_MAX];
 	struct peer peer; /* PROBE, ADD */
 	struct move_wish move;
+	struct protect_wish protect;
 	enum resolve_word word;
 };
 

@@ -20,8 +20,10 @@ struct command_options {
 	char host[PEER_NAME_MAX];
 	char fingerprint[PEER_FINGERPRINT_MAX];
 	char *ca, *identity;
-	bool detach, lost_here, run_here;
+	bool detach, lost_here, run_here, off;
 	struct move_wish move;
+	char latency[16]; /* of held replies: "auto" or a duration */
+	uint64_t detect;  /* milliseconds */
 };
 
 struct command;
@@ -80,6 +82,10 @@ int attach_console(struct invocation *invocation);
 int run_doctor(struct invocation *invocation);
 int compute_baseline(struct invocation *invocation);
 int move_vm(struct invocation *invocation);
+int protect_vm(struct invocation *invocation);
+int fail_over_vm(struct invocation *invocation);
+int show_protection(struct invocation *invocation);
+int ask_arbiter(struct invocation *invocation);
 int save_vm(struct invocation *invocation);
 int restore_vm(struct invocation *invocation);
 int resolve_vm(struct invocation *invocation);

@@ -153,6 +153,50 @@ static const struct schema_row move_rows[] = {
 	HELP_ROW,
 };
 
+static const struct schema_row protect_rows[] = {
+	NAME_ROW,
+	{ .key = "host",
+	  ROW(SCHEMA_CHARS, host),
+	  .flags = SCHEMA_POSITIONAL,
+	  .min = 1,
+	  .max = PEER_NAME_MAX - 1,
+	  .value = "HOST",
+	  .valid = valid_host,
+	  .help = "a peer" },
+	{ .key = "off",
+	  ROW(SCHEMA_BOOL, off),
+	  .value = "on",
+	  .help = "end its protection; it runs on here" },
+	{ .key = "check",
+	  ROW(SCHEMA_BOOL, move.check),
+	  .value = "on",
+	  .help = "list all that stands against it on both hosts, and change nothing" },
+	{ .key = "latency",
+	  ROW(SCHEMA_CHARS, latency),
+	  .min = 1,
+	  .max = sizeof(((struct command_options *)0)->latency) - 1,
+	  .value = "auto|TIME",
+	  .fallback = "auto",
+	  .help = "how long a reply may be held until the backup has what it is about" },
+	{ .key = "detect",
+	  ROW(SCHEMA_DURATION, detect),
+	  .min = PROTECT_DETECT_MIN_MS,
+	  .max = PROTECT_DETECT_MAX_MS,
+	  .value = "TIME",
+	  .fallback = "500ms",
+	  .help = "after so long a silence the other side is taken for lost" },
+	{ .key = "plain",
+	  ROW(SCHEMA_BOOL, move.plain),
+	  .value = "on",
+	  .help = "without TLS: whoever is on the wire between reads and can change the guest's memory" },
+	{ .key = "detach",
+	  ROW(SCHEMA_BOOL, detach),
+	  .value = "on",
+	  .help = "return once it is under way" },
+	JSON_ROW,
+	HELP_ROW,
+};
+
 #define FILE_ROW                                                                                   \
 	{                                                                                          \
 		.key = "file", ROW(SCHEMA_STRING, file),                                           \
@@ -215,6 +259,11 @@ static const struct schema_row resolve_rows[] = {
 	  ROW(SCHEMA_BOOL, lost_here),
 	  .value = "on",
 	  .help = "your word that it runs on the other host, which cannot be asked; it ends here" },
+	{ .key = "force",
+	  ROW(SCHEMA_BOOL, force),
+	  .value = "on",
+	  .help = "with --run-here, of a VM that was protected: also where the arbiter says that it is another "
+		  "host's, or cannot be asked" },
 	{ .key = "run-here",
 	  ROW(SCHEMA_BOOL, run_here),
 	  .value = "on",
@@ -260,6 +309,7 @@ static const struct schema run_schema = SCHEMA(run_rows);
 static const struct schema baseline_schema = SCHEMA(baseline_rows);
 static const struct schema stop_schema = SCHEMA(stop_rows);
 static const struct schema move_schema = SCHEMA(move_rows);
+static const struct schema protect_schema = SCHEMA(protect_rows);
 static const struct schema save_schema = SCHEMA(save_rows);
 static const struct schema restore_schema = SCHEMA(restore_rows);
 static const struct schema upgrade_schema = SCHEMA(upgrade_rows);
@@ -354,6 +404,43 @@ const struct command commands[] = {
 		  "it.\n",
 	  .options = &move_schema,
 	  .run = move_vm },
+	{ .name = "protect",
+	  .arguments = "NAME HOST",
+	  .summary = "keep a backup of a running VM on another host",
+	  .about =
+		  "The backup has the guest's memory, devices and disks as of some milliseconds ago, and goes on from "
+		  "there when this host is lost; replies of the guest are held until it has what they are about, so "
+		  "no client ever saw what is not there. Both hosts run utsusud, know each other, and name one arbiter, "
+		  "an etcd on three machines, in /etc/utsusu/host.json; disks are copied into the other host's own. "
+		  "Until the command says that the VM is protected, Ctrl-C ends it and leaves the VM as it was. See "
+		  "docs/protecting.md.\n",
+	  .options = &protect_schema,
+	  .run = protect_vm },
+	{ .name = "failover",
+	  .arguments = "NAME",
+	  .summary = "let a VM's backup take over, as for service of its host",
+	  .about =
+		  "On either host. The VM goes on there with all that it did; it is unprotected until it is protected "
+		  "again.\n",
+	  .options = &name_schema,
+	  .run = fail_over_vm },
+	{ .name = "status",
+	  .arguments = "NAME",
+	  .summary = "show how a VM's protection goes",
+	  .about =
+		  "Whose it is, how far its backup is behind, how long replies are held and the guest stands still, "
+		  "and what is waited for.\n",
+	  .options = &name_json_schema,
+	  .run = show_protection },
+	{ .name = "arbiter",
+	  .arguments = "check",
+	  .summary = "tell whether the arbiter of protected VMs can be asked",
+	  .about =
+		  "Asks each member that /etc/utsusu/host.json names. The exit status is 0 when one answers, which it "
+		  "does only with a majority behind it.\n",
+	  .options = &json_schema,
+	  .takes_rest = true,
+	  .run = ask_arbiter },
 	{ .name = "save",
 	  .arguments = "NAME FILE",
 	  .summary = "put a running VM into a file",
@@ -395,7 +482,7 @@ const struct command commands[] = {
 		  "the other host says whether it runs there; this host keeps asking by itself. If that host is gone "
 		  "for good, only a person can say how it ended. Be sure: with --run-here while the VM runs there, "
 		  "there are two, and both write to its disks. A word is obeyed only while the other host does not "
-		  "answer.\n",
+		  "answer. Of a VM that was protected it is the arbiter that is asked.\n",
 	  .options = &resolve_schema,
 	  .run = resolve_vm },
 	{ .name = "peer",

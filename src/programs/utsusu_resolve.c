@@ -11,7 +11,7 @@
 #include "peer/door.h"
 #include "peer/request.h"
 #include "programs/json_text.h"
-#include "programs/utsusu.h"
+#include "programs/utsusu_resolve.h"
 
 #define RESOLVE_MS 60000 /* the other host may have to be waited for */
 
@@ -137,6 +137,8 @@ int resolve_vm(struct invocation *invocation)
 		return tell(&err);
 	}
 	r = resolve_saved(options, &err);
+	if (r == 0)
+		r = resolve_protected(options, &err);
 	if (r != 0)
 		return r < 0 ? tell(&err) : EXIT_STATUS_OK;
 	memcpy(request.name, options->name, LIMIT_NAME);
