@@ -10,6 +10,7 @@
 #include "device/power.h"
 #include "device/rtc.h"
 #include "device/serial.h"
+#include "net/filters/hold.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/net.h"
@@ -63,7 +64,7 @@ static int create_serial(struct vm *vm, struct error *err _unused_)
 {
 	const struct irq_line line = irqchip_line(vm->irqchip, GSI_SERIAL1);
 	struct device *device;
-	int r = serial_new(vm->bus, PORT_SERIAL1, &line, console_stream(vm->serial_console),
+	int r = serial_new(vm->bus, PORT_SERIAL1, &line, stream_hold_stream(vm->serial_hold),
 			   &device);
 
 	if (r == 0)
@@ -163,12 +164,27 @@ static void default_mac(const struct vm *vm, uint32_t index, uint8_t ret_mac[6])
 	ret_mac[0] = (uint8_t)((ret_mac[0] & 0xfc) | 0x02);
 }
 
+/* What the guest sends is held nearest to it: what other filters keep or lose has left. The kernel's vhost asks nobody. */
+static int hold_net(struct vm *vm, uint32_t i)
+{
+	int r;
+
+	if (vm->resources->vhost_fds[i] >= 0)
+		return 0;
+	r = net_hold_new(&vm->hold, LIMIT_NET_HOLD, vm->resources->nets[i],
+			 &vm->resources->nets[i]);
+	if (r == 0)
+		vm->net_holds[i] = vm->resources->nets[i];
+	return r;
+}
+
 static int create_nets(struct vm *vm, struct error *err)
 {
 	static const uint8_t no_mac[6];
 
 	for (uint32_t i = 0; i < vm->config->n_nets; i++) {
 		const struct net_config *config = &vm->config->nets[i];
+		int r = hold_net(vm, i);
 		struct virtio_net_params params = {
 			.index = i,
 			.net = vm->resources->nets[i],
@@ -176,8 +192,9 @@ static int create_nets(struct vm *vm, struct error *err)
 			.tap_fd = vm->resources->tap_fds[i],
 		};
 		struct device *device;
-		int r;
 
+		if (r < 0)
+			return r;
 		memcpy(params.mac, config->mac, 6);
 		if (memcmp(config->mac, no_mac, 6) == 0)
 			default_mac(vm, i, params.mac);
@@ -194,7 +211,7 @@ static int create_nets(struct vm *vm, struct error *err)
 static int create_virtio_console(struct vm *vm, struct error *err)
 {
 	struct device *device;
-	int r = virtio_console_new(&vm->virtio_host, console_stream(vm->virtio_console), &device,
+	int r = virtio_console_new(&vm->virtio_host, stream_hold_stream(vm->virtio_hold), &device,
 				   err);
 
 	if (r == 0)

@@ -134,7 +134,15 @@ static int make_consoles(struct vm *vm)
 {
 	int r = console_new(vm->loop, &vm->serial_console);
 
-	return r < 0 ? r : console_new(vm->loop, &vm->virtio_console);
+	if (r == 0)
+		r = console_new(vm->loop, &vm->virtio_console);
+	if (r == 0)
+		r = stream_hold_new(&vm->hold, vm->loop, LIMIT_CONSOLE_HOLD,
+				    console_stream(vm->serial_console), &vm->serial_hold);
+	if (r == 0)
+		r = stream_hold_new(&vm->hold, vm->loop, LIMIT_CONSOLE_HOLD,
+				    console_stream(vm->virtio_console), &vm->virtio_hold);
+	return r;
 }
 
 /* A VM that arrives has its RAM, with the kernel in it, from where it ran before. */
@@ -192,6 +200,7 @@ int vm_new(const struct vm_config *config, struct vm_resources *resources, struc
 	vm->events = *events;
 	list_init(&vm->devices);
 	quiesce_init(&vm->quiesce);
+	hold_init(&vm->hold, loop_clock(loop), 1, false);
 	r = lifecycle_init(vm);
 	if (r == 0)
 		r = build(vm, err);
@@ -216,6 +225,8 @@ void vm_free(struct vm *vm)
 	board_destroy(vm);
 	cpus_free(vm);
 	lifecycle_release(vm);
+	stream_hold_free(vm->serial_hold);
+	stream_hold_free(vm->virtio_hold);
 	console_free(vm->serial_console);
 	console_free(vm->virtio_console);
 	doorbells_free(vm->doorbells);
@@ -223,6 +234,7 @@ void vm_free(struct vm *vm)
 	memory_free(vm->memory);
 	kvm_vm_free(vm->kvm);
 	kvm_close(vm->kvm_system);
+	hold_destroy(&vm->hold);
 	quiesce_destroy(&vm->quiesce);
 	free(vm);
 }

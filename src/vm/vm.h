@@ -10,6 +10,7 @@
  *   queue     one per worker of a virtio device: its queues, its back end; guest RAM.
  */
 
+#include "base/hold.h"
 #include "base/log.h"
 #include "base/quiesce.h"
 #include "boot/boot.h"
@@ -19,6 +20,7 @@
 #include "cpu/state.h"
 #include "cpu/vcpu.h"
 #include "device/irqchip.h"
+#include "device/stream_hold.h"
 #include "kvm/kvm.h"
 #include "memory/memory.h"
 #include "virtio/virtio.h"
@@ -93,6 +95,12 @@ struct vm {
 	struct device *power;
 	struct device *generation;
 	struct console *serial_console, *virtio_console;
+	/* What it puts out passes here (base/hold.h); open but where it is protected. */
+	struct hold hold;
+	struct stream_hold *serial_hold, *virtio_hold; /* between console device and console */
+	struct net *net_holds
+		[LIMIT_NETS]; /* borrowed: of the devices; NULL: vhost, which cannot be held */
+	struct block *mirrors[LIMIT_DISKS]; /* borrowed: of the devices; NULL: read-only */
 	struct msi_sink msi;
 	struct virtio_host virtio_host;
 	struct kernel_loading *kernel_loading; /* while the kernel is read in the background */

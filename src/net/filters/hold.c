@@ -2,6 +2,7 @@
 #include "net/filters/hold.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -29,6 +30,8 @@ struct net_hold {
 	struct hold *hold; /* borrowed */
 	size_t size;
 	struct hold_lane *lanes[LIMIT_QUEUES]; /* of open queues */
+	int pokes
+		[LIMIT_QUEUES]; /* eventfds: a queue's thread, which opens the queue, may make none */
 };
 
 static struct net_hold *hold_of(const struct net *net)
@@ -168,7 +171,6 @@ static void hold_queue_close(struct net_queue *queue)
 	hold_of(queue->net)->lanes[q->index] = NULL;
 	hold_lane_remove(&q->lane);
 	loop_remove(q->base.loop, &q->poke);
-	fd_close(q->poke.fd);
 	net_filter_queue_close(queue);
 }
 
@@ -208,8 +210,9 @@ static int start_queue(struct hold_queue *q, struct net_hold *hold, unsigned int
 
 	q->index = index;
 	q->active = true;
-	q->poke = (struct loop_watch){ .fd = fd_new_event(), .events = EPOLLIN, .ready = poked };
-	r = q->poke.fd < 0 ? q->poke.fd : loop_add(q->base.loop, &q->poke);
+	q->poke =
+		(struct loop_watch){ .fd = hold->pokes[index], .events = EPOLLIN, .ready = poked };
+	r = loop_add(q->base.loop, &q->poke);
 	if (r == 0)
 		r = hold_lane_add(hold->hold, &params, &q->lane);
 	if (r == 0)
@@ -237,21 +240,53 @@ static int hold_queue_open(struct net *net, unsigned int index, struct loop *loo
 	return 0;
 }
 
+static void close_pokes(struct net_hold *hold)
+{
+	for (unsigned int i = 0; i < LIMIT_QUEUES; i++)
+		fd_close(hold->pokes[i]);
+}
+
+static void hold_destroy_net(struct net *net)
+{
+	close_pokes(hold_of(net));
+	net_filter_destroy(net);
+}
+
 static const struct net_ops hold_ops = {
 	.queue_open = hold_queue_open,
 	.set_offloads = net_filter_set_offloads,
-	.destroy = net_filter_destroy,
+	.destroy = hold_destroy_net,
 };
+
+static int make_pokes(struct net_hold *hold)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < LIMIT_QUEUES; i++)
+		hold->pokes[i] = -1;
+	for (unsigned int i = 0; r == 0 && i < hold->filter.net.queue_pairs; i++) {
+		hold->pokes[i] = fd_new_event();
+		r = MIN(hold->pokes[i], 0);
+	}
+	return r;
+}
 
 int net_hold_new(struct hold *hold, size_t size, struct net *below, struct net **ret_net)
 {
 	struct net_hold *filter;
+	int r;
 
 	if (size < NET_FRAME_MAX + EPOCH_ITEM_OVERHEAD || size > LIMIT_NET_HOLD)
 		return -EINVAL;
 	filter = net_filter_new(sizeof(*filter), &hold_ops, below);
 	if (!filter)
 		return -ENOMEM;
+	r = make_pokes(filter);
+	if (r < 0) {
+		close_pokes(filter);
+		free(filter);
+		return r;
+	}
 	filter->hold = hold;
 	filter->size = size;
 	*ret_net = &filter->filter.net;
