@@ -235,6 +235,39 @@ const struct api_command_row api_commands[API_COMMANDS] = {
 			       "load the state and run, unless the old version goes on" },
 	[API_ARRIVE_WAIT] = { "arrive-wait", &api_arrive_wait_schema,
 			      "stand as long as memory does not come" },
+	[API_PROTECT_FACTS] = { "protect-facts", &plain_schema, "what its protection is" },
+	[API_PROTECT_CHECK] = { "protect-check", &plain_schema, "what forbids to protect it now" },
+	[API_PROTECT_BEGIN] = { "protect-begin", &api_protect_begin_schema,
+				"a guard gives a backup a copy from now on" },
+	[API_PROTECT_COLLECT] = { "protect-collect", &plain_schema, "tell what was written" },
+	[API_PROTECT_GATE] = { "protect-gate", &plain_schema,
+			       "hold what is put out until a backup has its state" },
+	[API_PROTECT_CUT] = { "protect-cut", &api_protect_epoch_schema,
+			      "end an epoch: copy what it changed" },
+	[API_PROTECT_ACKED] = { "protect-acked", &api_protect_acked_schema,
+				"the backup has an epoch" },
+	[API_PROTECT_END] = { "protect-end", &api_protect_why_schema, "the copy is lost" },
+	[API_PROTECT_OFF] = { "protect-off", &plain_schema, "be protected no longer" },
+	[API_PROTECT_FAILOVER] = { "protect-failover", &plain_schema,
+				   "go on on the backup's host" },
+	[API_BACKUP_BEGIN] = { "backup-begin", &api_backup_begin_schema,
+			       "a guard keeps this VM ready to go on for its owner" },
+	[API_BACKUP_WHOLE] = { "backup-whole", &api_protect_epoch_schema,
+			       "an epoch is here, whole and durable" },
+	[API_BACKUP_SUSPECT] = { "backup-suspect", &api_protect_why_schema,
+				 "the owner is silent, or a failover is wanted" },
+	[API_BACKUP_PREPARED] = { "backup-prepared", &plain_schema,
+				  "all that can fail in a take-over is done" },
+	[API_BACKUP_APPLY] = { "backup-apply", &api_backup_apply_schema,
+			       "load the last state and run, output held" },
+	[API_BACKUP_FAILED] = { "backup-failed", &api_protect_why_schema,
+				"it cannot be taken over" },
+	[API_ARBITER_ATTACH] = { "arbiter-attach", &api_arbiter_attach_schema,
+				 "a relay asks the arbiter for this VM from now on" },
+	[API_ARBITER_SWAPPED] = { "arbiter-swapped", &api_arbiter_swapped_schema,
+				  "what became of a swap" },
+	[API_ARBITER_STANDS] = { "arbiter-stands", &api_arbiter_stands_schema,
+				 "what the record says now" },
 };
 
 static int find_command(const char *name, enum api_command *ret_command, struct error *err)
@@ -314,7 +347,8 @@ static int decode_line(struct api_line *line, const json_t *json, struct error *
 	line->request.command = command;
 	if (schema_decode_json(api_commands[command].schema, line, json, &source) == 0) {
 		api_request_take_token(line);
-		return take_data(line, err);
+		r = api_request_take_protect(line, err);
+		return r < 0 ? r : take_data(line, err);
 	}
 	*err = problems.list[0];
 	return err->code;

@@ -55,10 +55,43 @@
  *                                                                    "len": N, "moment_ns": N, "stopped_at_ns": N} or "error"
  *   inherit-begin  token                             shared, succession
  *   inherit-take   len, moment_ns                    -               ran (bool), ran_ns
+ *
+ * A VM's protection (what each means: protect/guest/guest.h): of the owner's guard, of the backup's, of the relay to the arbiter, of a user. Ids are 32
+ * hexadecimal digits. A record is the object of protect/record.h's text, with "revision". A guard's connection, and a relay's, is what protect-begin,
+ * backup-begin and arbiter-attach came over: its end says that it has gone.
+ *
+ *   protect-facts  -                                 -               role (protect/ownership.h), mode ("none": no record is known), generation, revision, session,
+ *                                                                    instance, foreign, gated, cut, acked, released, held_items, held_bytes, hold_p50_ns, hold_p99_ns,
+ *                                                                    epochs, pages and state_len of the last, last_pause_ns, pause_p50_ns, pause_p99_ns, relay, guard
+ *                                                                    (bools), peer, waits_for ("": nothing), disks (mirrored ones)
+ *   protect-check  -                                 -               problems
+ *   protect-begin  session, peer, ring (bool: the    shared [, ring] cut, generation, instance
+ *                  second descriptor comes)          (protect/shared.h, block/mirror.h)
+ *   protect-collect -                                -               pages
+ *   protect-gate   -                                 -               -
+ *   protect-cut    epoch                             -               pages, state_len, ring_end, released, generation, pause_ns; or later (true): not now
+ *   protect-acked  session, epoch, age_ns            -               - over any connection
+ *   protect-end    why                               -               -
+ *   protect-off    -                                 -               - later, to the guard: {"event": "protect-off", "why": "..."}
+ *   protect-failover -                               -               - later, to the guard: {"event": "protect-failover", ...}
+ *   backup-begin   session, peer                     -               - after arrive-begin over this connection; later, to it: {"event": "backup-prepare"},
+ *                                                                    {"event": "backup-apply"}, {"event": "backup-over"}, each with "why"
+ *   backup-whole   epoch                             -               ack (bool)
+ *   backup-suspect why                               -               prepare (bool)
+ *   backup-prepared -                                -               -
+ *   backup-apply   len (of the container at          -               -
+ *                  arrive-begin's shared file's
+ *                  state), stopped_ns
+ *   backup-failed  why                               -               -
+ *   arbiter-attach record, or none (true) [, dead]   -               instance; later, to it: {"event": "arbiter-swap", "want": {a record; revision: of the one to replace}}
+ *   arbiter-swapped outcome "won"|"lost"|"unknown"   -               -
+ *                  [, record: what stands there]
+ *   arbiter-stands record                            -               -
  */
 
 #include "api/schema.h"
 #include "move/guest/guest.h"
+#include "protect/guest/guest.h"
 #include "watch/stop.h"
 
 #define API_REQUEST_ID_MAX 64
@@ -103,6 +136,25 @@ enum api_command {
 	API_HANDOVER_GIVE,
 	API_INHERIT_BEGIN,
 	API_INHERIT_TAKE,
+	API_PROTECT_FACTS,
+	API_PROTECT_CHECK,
+	API_PROTECT_BEGIN,
+	API_PROTECT_COLLECT,
+	API_PROTECT_GATE,
+	API_PROTECT_CUT,
+	API_PROTECT_ACKED,
+	API_PROTECT_END,
+	API_PROTECT_OFF,
+	API_PROTECT_FAILOVER,
+	API_BACKUP_BEGIN,
+	API_BACKUP_WHOLE,
+	API_BACKUP_SUSPECT,
+	API_BACKUP_PREPARED,
+	API_BACKUP_APPLY,
+	API_BACKUP_FAILED,
+	API_ARBITER_ATTACH,
+	API_ARBITER_SWAPPED,
+	API_ARBITER_STANDS,
 	API_COMMANDS,
 };
 
@@ -119,6 +171,21 @@ struct api_move_request {
 	bool rehearse, stand;
 };
 
+enum api_swap_outcome { API_SWAP_UNKNOWN, API_SWAP_WON, API_SWAP_LOST };
+extern const char *const api_swap_outcomes[]; /* names, NULL behind them */
+
+#define API_WHY_MAX 160
+
+/* PROTECT_*, BACKUP_*, ARBITER_*: whichever the command has. */
+struct api_protect_request {
+	struct ownership_id session, dead;
+	char peer[MARK_PEER_MAX], why[API_WHY_MAX];
+	bool ring, none;
+	uint64_t epoch, age_ns, len, stopped_ns;
+	enum api_swap_outcome outcome;
+	struct ownership_record record; /* revision 0: none came */
+};
+
 struct api_request {
 	enum api_command command;
 	char id[API_REQUEST_ID_MAX + 1];   /* comes back in the answer; "" when not given */
@@ -133,6 +200,7 @@ struct api_request {
 	struct stop_break stop;	   /* BREAK: the same */
 	struct stop_answer answer; /* CONTINUE */
 	struct api_move_request move;
+	struct api_protect_request protect;
 };
 
 /* One row for each command; the table is indexed by enum api_command. */

@@ -115,6 +115,8 @@ static json_t *error_json(const struct error *err)
 
 static command_fn find_fn(enum api_command command)
 {
+	if (protect_command_fns[command])
+		return protect_command_fns[command];
 	return move_command_fns[command] ? move_command_fns[command] : vm_command_fns[command];
 }
 
@@ -348,7 +350,7 @@ void api_server_free(struct api_server *server)
 	free(server);
 }
 
-void api_server_event(struct api_server *server, enum api_event event, const char *detail)
+void api_server_changed(struct api_server *server, const char *event, const char *detail)
 {
 	struct list *item, *next;
 
@@ -356,9 +358,27 @@ void api_server_event(struct api_server *server, enum api_event event, const cha
 		struct api_client *client = container_of(item, struct api_client, link);
 
 		if (client->events && !client->ended)
-			client_send(client, json_pack("{s:s, s:s*}", "event", event_names[event],
-						      "detail", detail));
+			client_send(client,
+				    json_pack("{s:s, s:s*}", "event", event, "detail", detail));
 	}
+}
+
+void api_server_event(struct api_server *server, enum api_event event, const char *detail)
+{
+	api_server_changed(server, event_names[event], detail);
+}
+
+void server_tell_client(struct api_server *server, const void *client, json_t *event)
+{
+	struct list *item, *next;
+
+	list_for_each(item, next, &server->clients) {
+		struct api_client *one = container_of(item, struct api_client, link);
+
+		if (one == client && !one->ended)
+			client_send(one, json_incref(event));
+	}
+	json_decref(event);
 }
 
 static json_t *hex_json(const void *bytes, size_t len)

@@ -28,6 +28,7 @@ struct api_vm_status {
 	char console[128];	   /* path of the console's pty; "" when there is none */
 	const char *paused_by;	   /* "user", "debugger", "user, debugger", ...; NULL: not paused */
 	const char *given_to;	   /* GIVEN: the host */
+	const char *protection;	   /* its role (protect/ownership.h), "foreign"; NULL: no record */
 	const char *watched; /* "normal", "all": the mode (watch/record.h); NULL: nobody watches */
 };
 
@@ -87,6 +88,46 @@ struct api_move_ops {
 /* move/guest/guest.h's functions. */
 extern const struct api_move_ops api_move_guest_ops;
 
+/* What guard, relay and user can ask, each as in protect/guest/guest.h, which is the implementation. Control thread. */
+struct api_protect_ops {
+	void (*facts)(const struct protect_guest *guest, struct protect_facts *ret_facts);
+	void (*check)(struct protect_guest *guest, struct problems *problems);
+	int (*begin)(struct protect_guest *guest, const void *owner,
+		     const struct ownership_id *session, const char *peer, int shared_fd,
+		     int ring_fd, uint64_t *ret_cut, struct error *err);
+	int (*collect)(struct protect_guest *guest, const void *owner, uint64_t *ret_pages,
+		       struct error *err);
+	int (*gate)(struct protect_guest *guest, const void *owner, struct error *err);
+	int (*cut)(struct protect_guest *guest, const void *owner, uint64_t epoch,
+		   struct protect_cut *ret_cut, struct error *err);
+	int (*acked)(struct protect_guest *guest, const struct ownership_id *session,
+		     uint64_t epoch, uint64_t age_ns, struct error *err);
+	int (*end)(struct protect_guest *guest, const void *owner, const char *why,
+		   struct error *err);
+	int (*off)(struct protect_guest *guest, struct error *err);
+	int (*failover)(struct protect_guest *guest, struct error *err);
+	int (*back_up)(struct protect_guest *guest, const void *owner,
+		       const struct ownership_id *session, const char *peer, struct error *err);
+	int (*whole)(struct protect_guest *guest, const void *owner, uint64_t epoch, bool *ret_ack,
+		     struct error *err);
+	int (*suspect)(struct protect_guest *guest, const void *owner, const char *why,
+		       bool *ret_prepare, struct error *err);
+	int (*prepared)(struct protect_guest *guest, const void *owner, struct error *err);
+	int (*apply)(struct protect_guest *guest, const void *owner, uint64_t state_len,
+		     uint64_t stopped_ns, struct error *err);
+	int (*failed)(struct protect_guest *guest, const void *owner, const char *why,
+		      struct error *err);
+	int (*attach)(struct protect_guest *guest, const void *owner,
+		      const struct ownership_record *record, const struct ownership_id *dead,
+		      struct ownership_id *ret_me, struct error *err);
+	int (*swapped)(struct protect_guest *guest, const void *owner,
+		       enum ownership_event_kind outcome, const struct ownership_record *record,
+		       struct error *err);
+	int (*stands)(struct protect_guest *guest, const void *owner,
+		      const struct ownership_record *record, struct error *err);
+};
+extern const struct api_protect_ops api_protect_guest_ops;
+
 /* What a VM can be told. Control thread; `vm` is what api_server_new was given. Functions that fail
  * fill `err` with the reason and the way out. None waits for the guest. */
 struct api_vm_ops {
@@ -116,6 +157,8 @@ struct api_vm_ops {
 	void (*force_stop)(void *vm);
 	struct move_guest *(*move_guest)(void *vm);
 	const struct api_move_ops *move;
+	struct protect_guest *(*protect_guest)(void *vm);
+	const struct api_protect_ops *protect;
 };
 
 enum api_event {
@@ -153,6 +196,15 @@ void api_server_move_stopped(struct api_server *server, const void *client, uint
 /* Tells who drives an upgrade that handover-give has come to its end; `err` NULL: by `gift`. */
 void api_server_given(struct api_server *server, const void *client, const struct move_gift *gift,
 		      const struct error *err);
+
+/* Tells the relay which record it shall put where the one of its revision stands. */
+void api_server_swap(struct api_server *server, const void *client,
+		     const struct ownership_record *want);
+/* Tells a guard one of struct protect_guest_events' words. */
+void api_server_tell_guard(struct api_server *server, const void *client, const char *what,
+			   const char *why);
+/* Tells the clients that asked for events of something that has no number: `event` is its name. */
+void api_server_changed(struct api_server *server, const char *event, const char *detail);
 
 /* New clients are accepted, or wait. It begins open. */
 void api_server_doors(struct api_server *server, bool open);

@@ -32,12 +32,13 @@ static json_t *status_json(const struct api_server *server)
 	struct api_vm_status status = { 0 };
 
 	server->ops->status(server->vm, &status);
-	return json_pack("{s:b, s:s, s:s, s:i, s:I, s:I, s:s*, s:s*, s:s*, s:s*}", "ok", 1, "name",
-			 server->config->name, "state", api_vm_state_name(status.state), "pid",
-			 (int)getpid(), "uptime_ms", (json_int_t)status.uptime_ms,
+	return json_pack("{s:b, s:s, s:s, s:i, s:I, s:I, s:s*, s:s*, s:s*, s:s*, s:s*}", "ok", 1,
+			 "name", server->config->name, "state", api_vm_state_name(status.state),
+			 "pid", (int)getpid(), "uptime_ms", (json_int_t)status.uptime_ms,
 			 "memory_populated", (json_int_t)status.memory_populated, "console",
 			 status.console[0] ? status.console : NULL, "paused_by", status.paused_by,
-			 "given_to", status.given_to, "watched", status.watched);
+			 "given_to", status.given_to, "watched", status.watched, "protection",
+			 status.protection);
 }
 
 static int do_status(struct api_client *client, const struct api_request *request _unused_,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What the parts of the VM's socket share: server.c has the clients, server_commands.c and server_move.c (for movers) do what
- * they ask. */
+/* What the parts of the VM's socket share: server.c has the clients, server_commands.c, server_move.c (for movers) and server_protect.c
+ * (for guards and relays) do what they ask. */
 
 #include <jansson.h>
 
@@ -46,8 +46,16 @@ json_t *error_body_json(const struct error *err);
 
 typedef int (*command_fn)(struct api_client *client, const struct api_request *request,
 			  json_t **ret_reply, struct error *err);
-extern const command_fn vm_command_fns[API_COMMANDS],
-	move_command_fns[API_COMMANDS]; /* each is in one of them */
+extern const command_fn vm_command_fns[API_COMMANDS], move_command_fns[API_COMMANDS],
+	protect_command_fns[API_COMMANDS]; /* each is in one of them */
+
+/* All descriptors that came with a line, which must be `due`. They are the caller's then; -1 behind the last. */
+_must_check_ int client_take_fds(struct api_client *client, const struct api_request *request,
+				 size_t due, int ret_fds[API_REQUEST_FDS], struct error *err);
+/* To that one of the clients, if it is there. Takes the reference. */
+void server_tell_client(struct api_server *server, const void *client, json_t *event);
+/* {"ok": true, "problems": [...]} */
+json_t *problems_json(const struct problems *problems);
 
 /* The guest had its time to end by itself, or is to be asked once more. */
 void server_stop_expired(struct loop_timer *timer);

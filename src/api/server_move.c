@@ -67,7 +67,7 @@ static int do_facts(struct api_client *client, const struct api_request *request
 	return error_set(err, -ENOMEM, EXIT_STATUS_HOST, "move-facts: out of memory; free some");
 }
 
-static json_t *problems_json(const struct problems *problems)
+json_t *problems_json(const struct problems *problems)
 {
 	json_t *list = json_array();
 
@@ -96,8 +96,7 @@ static int do_check_upgrade(struct api_client *client, const struct api_request 
 	return 0;
 }
 
-/* All that came with a line, which must be `due`. They are the caller's then; -1 behind the last. */
-static int take_fds(struct api_client *client, const struct api_request *request, size_t due,
+int client_take_fds(struct api_client *client, const struct api_request *request, size_t due,
 		    int ret_fds[API_REQUEST_FDS], struct error *err)
 {
 	if (client->n_fds != due)
@@ -117,7 +116,7 @@ static int do_begin(struct api_client *client, const struct api_request *request
 {
 	int fds[API_REQUEST_FDS] = { -1, -1 };
 	/* The shared file and, where one is due, the mark. */
-	int r = take_fds(client, request, request->move.mark ? 2 : 1, fds, err);
+	int r = client_take_fds(client, request, request->move.mark ? 2 : 1, fds, err);
 
 	return r < 0 ? r
 		     : ops_of(client)->begin(guest_of(client), client, request->move.token, fds[0],
@@ -128,7 +127,7 @@ static int do_arrive(struct api_client *client, const struct api_request *reques
 		     json_t **ret_reply _unused_, struct error *err)
 {
 	int fds[API_REQUEST_FDS] = { -1, -1 };
-	int r = take_fds(client, request, request->move.mark ? 2 : 1, fds, err);
+	int r = client_take_fds(client, request, request->move.mark ? 2 : 1, fds, err);
 
 	return r < 0 ? r
 		     : ops_of(client)->arrive(guest_of(client), client, request->move.token, fds[0],
@@ -149,7 +148,7 @@ static int do_collect(struct api_client *client, const struct api_request *reque
 static int do_log_disk(struct api_client *client, const struct api_request *request,
 		       json_t **ret_reply _unused_, struct error *err)
 {
-	int fds[API_REQUEST_FDS] = { -1, -1 }, r = take_fds(client, request, 1, fds, err);
+	int fds[API_REQUEST_FDS] = { -1, -1 }, r = client_take_fds(client, request, 1, fds, err);
 
 	return r < 0 ? r
 		     : ops_of(client)->log_disk(guest_of(client), client, request->move.disk,
@@ -236,7 +235,7 @@ static int do_demand(struct api_client *client, const struct api_request *reques
 		     json_t **ret_reply _unused_, struct error *err)
 {
 	int fds[API_REQUEST_FDS] = { -1, -1 };
-	int r = take_fds(client, request, 1, fds, err);
+	int r = client_take_fds(client, request, 1, fds, err);
 
 	return r < 0 ? r : ops_of(client)->demand(guest_of(client), client, fds[0], err);
 }
@@ -268,7 +267,7 @@ static int do_hand_over(struct api_client *client, const struct api_request *req
 			json_t **ret_reply _unused_, struct error *err)
 {
 	int fds[API_REQUEST_FDS] = { -1, -1, -1 };
-	int r = take_fds(client, request, 3, fds, err);
+	int r = client_take_fds(client, request, 3, fds, err);
 
 	return r < 0 ? r
 		     : ops_of(client)->hand_over(guest_of(client), client, request->move.token,
@@ -286,7 +285,7 @@ static int do_inherit(struct api_client *client, const struct api_request *reque
 		      json_t **ret_reply _unused_, struct error *err)
 {
 	int fds[API_REQUEST_FDS] = { -1, -1 };
-	int r = take_fds(client, request, 2, fds, err);
+	int r = client_take_fds(client, request, 2, fds, err);
 
 	return r < 0 ? r
 		     : ops_of(client)->inherit(guest_of(client), client, request->move.token,
@@ -344,24 +343,10 @@ static json_t *stopped_json(uint64_t stopped_ns, const struct error *err)
 			       (json_int_t)stopped_ns);
 }
 
-/* Takes the reference. */
-static void tell_client(struct api_server *server, const void *client, json_t *event)
-{
-	struct list *item, *next;
-
-	list_for_each(item, next, &server->clients) {
-		struct api_client *one = container_of(item, struct api_client, link);
-
-		if (one == client && !one->ended)
-			client_send(one, json_incref(event));
-	}
-	json_decref(event);
-}
-
 void api_server_move_stopped(struct api_server *server, const void *client, uint64_t stopped_ns,
 			     const struct error *err)
 {
-	tell_client(server, client, stopped_json(stopped_ns, err));
+	server_tell_client(server, client, stopped_json(stopped_ns, err));
 }
 
 static json_t *gift_json(const struct move_gift *gift, const struct error *err)
@@ -377,5 +362,5 @@ static json_t *gift_json(const struct move_gift *gift, const struct error *err)
 void api_server_given(struct api_server *server, const void *client, const struct move_gift *gift,
 		      const struct error *err)
 {
-	tell_client(server, client, gift_json(gift, err));
+	server_tell_client(server, client, gift_json(gift, err));
 }

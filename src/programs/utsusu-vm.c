@@ -159,7 +159,9 @@ static int make_vm(struct vm_process *process, struct error *err)
 	if (r == 0)
 		r = vm_new(&process->launch.config, &process->resources, process->loop,
 			   &process->log, &events, &process->vm, err);
-	return r < 0 ? r : vm_process_make_move(process);
+	if (r == 0)
+		r = vm_process_make_move(process);
+	return r < 0 ? r : vm_process_make_protect(process);
 }
 
 /* With what the command line wishes: from the first instruction on. */
@@ -283,6 +285,7 @@ static void take_apart(struct vm_process *process)
 	monitor_free(process->monitor);
 	move_guest_free(process->move);
 	vm_free(process->vm);
+	protect_guest_free(process->protect);
 	gdb_server_free(process->gdb);
 	vm_resources_close(&process->resources);
 	if (process->loop)

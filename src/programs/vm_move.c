@@ -70,6 +70,7 @@ int vm_process_make_move(struct vm_process *process)
 		.stopped = stopped,
 		.arrived = arrived,
 		.given = given,
+		.check = vm_process_check_protect,
 		.check_upgrade = vm_process_check_upgrade,
 		.hand_over = vm_process_hand_over,
 		.doors = vm_process_doors,

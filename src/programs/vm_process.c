@@ -26,6 +26,7 @@ static const char *holders_name(struct vm_process *process)
 		{ VM_HELD_BY_DEBUGGER, "debugger" },
 		{ VM_HELD_BY_WATCH, "breakpoint on requests" },
 		{ VM_HELD_BY_MOVE, "move" },
+		{ VM_HELD_BY_PROTECT, "protection" },
 	};
 	const size_t size = sizeof(process->holders);
 	size_t len = 0;
@@ -78,6 +79,7 @@ static void op_status(void *ctx, struct api_vm_status *ret_status)
 	(void)!memory_populated(process->vm->memory, &ret_status->memory_populated);
 	if (ret_status->state == API_VM_PAUSED)
 		ret_status->paused_by = holders_name(process);
+	ret_status->protection = vm_process_protection(process);
 	ret_status->given_to = given ? given->peer : NULL;
 	ret_status->watched = mode == STORE_OFF ? NULL : api_watch_modes[mode];
 	memcpy(ret_status->console, process->pty_path, sizeof(ret_status->console));
@@ -98,6 +100,9 @@ static int refuse_moving(struct vm_process *process, const char *what, struct er
 {
 	if (vm_process_may_end(process, err) < 0)
 		return err->code;
+	if (process->vm->holders & VM_HELD_BY_PROTECT)
+		return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
+				 "cannot %s: it is ending; wait for that", what);
 	return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
 			 "cannot %s: it is being moved; wait for that, or cancel it", what);
 }
@@ -107,7 +112,7 @@ static int op_pause(void *ctx, struct error *err)
 	struct vm_process *process = ctx;
 	int r = vm_pause(process->vm);
 
-	if (r == -EBUSY && process->vm->holders & VM_HELD_BY_MOVE)
+	if (r == -EBUSY && process->vm->holders & (VM_HELD_BY_MOVE | VM_HELD_BY_PROTECT))
 		return refuse_moving(process, "pause", err);
 	return r == -EALREADY ? 0 : r < 0 ? refuse(err, r, "pause") : 0;
 }
@@ -117,7 +122,7 @@ static int refuse_resume(struct vm_process *process, struct error *err)
 {
 	const uint32_t holders = process->vm->holders;
 
-	if (holders & VM_HELD_BY_MOVE)
+	if (holders & (VM_HELD_BY_MOVE | VM_HELD_BY_PROTECT))
 		return refuse_moving(process, "resume", err);
 	return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
 			 "cannot resume: %s holds the VM; continue there, or leave it",
@@ -161,7 +166,8 @@ static void force_expired(struct loop_timer *timer)
 		log_line(&process->log, LOG_LEVEL_WARNING, "%s", err.message);
 		return;
 	}
-	vm_end(process->vm, VM_END_FORCED, "ended by force");
+	if (!vm_process_ends_later(process))
+		vm_end(process->vm, VM_END_FORCED, "ended by force");
 }
 
 static void op_force_stop(void *ctx)
@@ -178,9 +184,10 @@ static int op_measure(void *ctx, const struct measure_request *request,
 {
 	struct vm_process *process = ctx;
 
-	if (move_guest_is_busy(process->move))
-		return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
-				 "cannot measure: the VM is being moved; wait for that");
+	if (move_guest_is_busy(process->move) || protect_guest_is_busy(process->protect))
+		return error_set(
+			err, -EBUSY, EXIT_STATUS_BUSY,
+			"cannot measure: the VM is being moved or protected; wait for that");
 	return vm_measure_checkpoint(process->vm, request, ret_result, err);
 }
 
@@ -237,6 +244,7 @@ static void op_forget(void *ctx, const void *client)
 
 	stop_forget(process->stop, client);
 	monitor_forget(process->monitor, client);
+	protect_guest_forget(process->protect, client);
 	move_guest_forget(process->move, client);
 }
 
@@ -264,6 +272,8 @@ const struct api_vm_ops vm_process_ops = {
 	.force_stop = op_force_stop,
 	.move_guest = vm_process_move_guest,
 	.move = &api_move_guest_ops,
+	.protect_guest = vm_process_protect_guest,
+	.protect = &api_protect_guest_ops,
 };
 
 static void vm_ended(void *ctx, enum vm_end how, const char *why)
@@ -309,7 +319,11 @@ static void vm_changed(void *ctx, const char *what)
 struct vm_events vm_process_events(struct vm_process *process)
 {
 	return (struct vm_events){
-		.ended = vm_ended, .ending = vm_ending, .changed = vm_changed, .ctx = process
+		.powered_off = vm_process_ends_later,
+		.ended = vm_ended,
+		.ending = vm_ending,
+		.changed = vm_changed,
+		.ctx = process,
 	};
 }
 

@@ -8,6 +8,7 @@
 #include "debug/gdb_server.h"
 #include "host/handed.h"
 #include "move/guest/guest.h"
+#include "protect/guest/guest.h"
 #include "vm/vm.h"
 #include "watch/stop.h"
 
@@ -23,6 +24,7 @@ struct vm_process {
 	struct gdb_server *gdb;	 /* NULL: none was asked for */
 	const void *break_owner; /* of the request that the debugger was last told of */
 	struct move_guest *move;
+	struct protect_guest *protect;
 	int uffd;	  /* for memory that comes while the VM runs; -1: none */
 	char holders[96]; /* text of the last status */
 	struct api_server *server;
@@ -52,6 +54,16 @@ _must_check_ int vm_process_make_move(struct vm_process *process);
 struct move_guest *vm_process_move_guest(void *process);
 /* For whoever would end the VM: -EBUSY while it may run elsewhere, and is not known to. */
 int vm_process_may_end(void *process, struct error *err);
+
+/* vm_protect.c: the VM's part in its protection. Before the VM runs. */
+_must_check_ int vm_process_make_protect(struct vm_process *process);
+struct protect_guest *vm_process_protect_guest(void *process);
+/* What of it forbids a move, a save and an upgrade. */
+void vm_process_check_protect(void *process, struct problems *problems);
+/* By its guest's will or its user's: true when it must wait until the record says so. */
+bool vm_process_ends_later(void *process);
+/* For its status; NULL: there is no record. */
+const char *vm_process_protection(const struct vm_process *process);
 
 /* vm_handover.c: an upgrade. The process that runs the VM: see struct move_guest_events. */
 void vm_process_check_upgrade(void *process, struct problems *problems);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "block/mirror.h"
 #include "device/generation.h"
 #include "device/pit.h"
 #include "device/power.h"
@@ -131,9 +132,23 @@ static int create_pci(struct vm *vm, struct error *err _unused_)
 	return 0;
 }
 
+/* Nearest to the guest, as what is written there is what a backup's disk must have. */
+static int mirror_disk(struct vm *vm, uint32_t i)
+{
+	int r;
+
+	if (vm->resources->blocks[i]->geometry.readonly)
+		return 0;
+	r = block_mirror_new(i, vm->resources->blocks[i], &vm->resources->blocks[i]);
+	if (r == 0)
+		vm->mirrors[i] = vm->resources->blocks[i];
+	return r;
+}
+
 static int create_disks(struct vm *vm, struct error *err)
 {
 	for (uint32_t i = 0; i < vm->config->n_disks; i++) {
+		int r = mirror_disk(vm, i);
 		const struct virtio_blk_params params = {
 			.index = i,
 			.block = vm->resources->blocks[i],
@@ -141,8 +156,9 @@ static int create_disks(struct vm *vm, struct error *err)
 			.queues = vm->config->disks[i].queues,
 		};
 		struct device *device;
-		int r = virtio_blk_new(&vm->virtio_host, &params, &device, err);
 
+		if (r == 0)
+			r = virtio_blk_new(&vm->virtio_host, &params, &device, err);
 		if (r < 0)
 			return r;
 		vm->disks[i] = params.block;

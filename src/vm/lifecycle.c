@@ -14,6 +14,7 @@
 #include "vm/interrupts.h"
 
 #define RESET_POLL_NS NSEC_PER_MSEC
+#define LEAVES (VM_HELD_BY_MOVE | VM_HELD_BY_PROTECT) /* its user has nothing to say meanwhile */
 
 static void posted_ready(struct loop_watch *watch, uint32_t events);
 static void reset_poll(struct loop_timer *timer);
@@ -153,7 +154,7 @@ int vm_pause(struct vm *vm)
 {
 	if (vm->status == VM_CREATED)
 		return -ESHUTDOWN;
-	return vm->holders & VM_HELD_BY_MOVE ? -EBUSY : vm_hold(vm, VM_HELD_BY_USER);
+	return vm->holders & LEAVES ? -EBUSY : vm_hold(vm, VM_HELD_BY_USER);
 }
 
 int vm_resume(struct vm *vm)
@@ -162,7 +163,7 @@ int vm_resume(struct vm *vm)
 
 	if (vm->status == VM_CREATED || vm->status == VM_ENDED)
 		return -ESHUTDOWN;
-	if (vm->holders & VM_HELD_BY_MOVE)
+	if (vm->holders & LEAVES)
 		return -EBUSY;
 	r = vm_let_go(vm, VM_HELD_BY_USER);
 	return vm->holders ? -EBUSY : r;
@@ -243,6 +244,12 @@ static void end_failed(struct vm *vm)
 	vm_end(vm, VM_END_FAILED, why);
 }
 
+static void power_off(struct vm *vm)
+{
+	if (!vm->events.powered_off || !vm->events.powered_off(vm->events.ctx))
+		vm_end(vm, VM_END_POWER_OFF, "the guest switched itself off");
+}
+
 static void posted_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
 	struct vm *vm = container_of(watch, struct vm, event);
@@ -261,7 +268,7 @@ static void posted_ready(struct loop_watch *watch, uint32_t events _unused_)
 	if (posted & VM_POSTED_FAILED)
 		end_failed(vm);
 	else if (posted & VM_POSTED_POWER_OFF)
-		vm_end(vm, VM_END_POWER_OFF, "the guest switched itself off");
+		power_off(vm);
 	else if ((posted & VM_POSTED_RESET) && vm->status == VM_PAUSED)
 		__atomic_fetch_or(&vm->posted, VM_POSTED_RESET,
 				  __ATOMIC_SEQ_CST); /* until resumed */

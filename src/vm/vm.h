@@ -42,6 +42,7 @@ enum vm_holder {
 	VM_HELD_BY_DEBUGGER = 2, /* debug/ */
 	VM_HELD_BY_WATCH = 4,	 /* watch/stop.h */
 	VM_HELD_BY_MOVE = 8,	 /* move/guest/guest.h */
+	VM_HELD_BY_PROTECT = 16, /* protect/guest/guest.h: it ends, once the record says so */
 };
 
 /* A debugger of the VM's vCPUs. */
@@ -63,6 +64,8 @@ struct vm_stepper {
 
 /* What the VM tells its owner. Control thread. */
 struct vm_events {
+	/* The guest switched itself off. True: it ends by vm_end, later; may be NULL. */
+	bool (*powered_off)(void *ctx);
 	/* Before its threads are waited for; may be NULL. */
 	void (*ending)(void *ctx, enum vm_end how, const char *why);
 	void (*ended)(void *ctx, enum vm_end how, const char *why);

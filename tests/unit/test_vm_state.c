@@ -271,7 +271,7 @@ static void a_refusal_leaves_every_device_as_it_was(void **state)
 
 	board_rig_save(&f->from, &stream);
 	board_rig_save(&f->to, &before);
-	f->to.block->geometry.size /= 2;
+	f->to.vm->disks[0]->geometry.size /= 2;
 	assert_int_equal(board_rig_load(&f->to, &stream, 0, VM_LOAD_WHOLE, &f->err), -EINVAL);
 	assert_non_null(strstr(f->err.message, "sectors"));
 	board_rig_save(&f->to, &after);
@@ -285,7 +285,7 @@ static void a_refusal_leaves_every_device_as_it_was(void **state)
 static void another_kind_of_disk_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct block_geometry *g = &f->to.block->geometry;
+	struct block_geometry *g = &f->to.vm->disks[0]->geometry;
 	const struct block_geometry same = *g;
 	struct buffer stream;
 

@@ -75,11 +75,17 @@ static int judge_load(const struct move_guest *guest, uint64_t len, struct error
 }
 
 /* A copy: the mover can change the file while it is judged. */
-static int read_state(const struct move_guest *guest, uint64_t len, void **ret_state)
+int move_guest_read_state(const struct move_guest *guest, const void *owner, uint64_t len,
+			  void **ret_state, struct error *err)
 {
-	_cleanup_(freep) void *state = malloc(len ? len : 1);
-	int r;
+	_cleanup_(freep) void *state = NULL;
+	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
 
+	if (r == 0)
+		r = judge_load(guest, len, err);
+	if (r < 0)
+		return r;
+	state = malloc(len ? len : 1);
 	if (!state)
 		return -ENOMEM;
 	r = fd_read_at(guest->shared.fd, state, len, guest->shared.state_at);
@@ -88,24 +94,40 @@ static int read_state(const struct move_guest *guest, uint64_t len, void **ret_s
 	return r;
 }
 
-int move_guest_load(struct move_guest *guest, const void *owner, uint64_t len, uint64_t stopped_ns,
-		    bool rehearse, struct error *err)
+bool move_guest_is_arriving(const struct move_guest *guest, const void *owner)
 {
-	_cleanup_(freep) void *state = NULL;
+	return owner && guest->owner == owner && guest->stage == MOVE_ARRIVING;
+}
+
+/* The barrier is held since the VM was made. */
+static int load(struct move_guest *guest, const void *state, size_t len, uint64_t stopped_ns,
+		bool rehearse, struct error *err)
+{
+	int r = vm_load(guest->vm, state, len, stopped_ns,
+			rehearse ? VM_LOAD_REHEARSAL : VM_LOAD_WHOLE, err);
+
+	guest->loaded = !rehearse && r == 0;
+	guest->spoiled = !rehearse && r < 0;
+	return r;
+}
+
+int move_guest_load_state(struct move_guest *guest, const void *owner, const void *state,
+			  size_t len, uint64_t stopped_ns, struct error *err)
+{
 	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
 
 	if (r == 0)
 		r = judge_load(guest, len, err);
-	if (r == 0)
-		r = read_state(guest, len, &state);
-	if (r < 0)
-		return r;
-	/* The barrier is held since the VM was made. */
-	r = vm_load(guest->vm, state, len, stopped_ns, rehearse ? VM_LOAD_REHEARSAL : VM_LOAD_WHOLE,
-		    err);
-	guest->loaded = !rehearse && r == 0;
-	guest->spoiled = !rehearse && r < 0;
-	return r;
+	return r < 0 ? r : load(guest, state, len, stopped_ns, false, err);
+}
+
+int move_guest_load(struct move_guest *guest, const void *owner, uint64_t len, uint64_t stopped_ns,
+		    bool rehearse, struct error *err)
+{
+	_cleanup_(freep) void *state = NULL;
+	int r = move_guest_read_state(guest, owner, len, &state, err);
+
+	return r < 0 ? r : load(guest, state, len, stopped_ns, rehearse, err);
 }
 
 int move_guest_renew(struct move_guest *guest, const void *owner, struct error *err)
@@ -130,10 +152,9 @@ int move_guest_announce(struct move_guest *guest, const void *owner, struct erro
 
 /* ---- commit ---- */
 
-static void run(struct move_guest *guest)
+/* From here on it runs; the networks do not know yet. */
+static void run_quietly(struct move_guest *guest)
 {
-	const bool moved = !guest->succession;
-
 	guest->stage = MOVE_RAN;
 	guest->arrived = true;
 	guest->committing = false;
@@ -144,6 +165,13 @@ static void run(struct move_guest *guest)
 	}
 	(void)!vm_let_go(guest->vm, VM_HELD_BY_MOVE);
 	guest->ran_ns = clock_now(loop_clock(guest->vm->loop));
+}
+
+static void run(struct move_guest *guest)
+{
+	const bool moved = !guest->succession;
+
+	run_quietly(guest);
 	if (moved)
 		vm_announce(guest->vm);
 	guest->events.arrived(guest->events.ctx);
@@ -210,6 +238,21 @@ int move_guest_commit(struct move_guest *guest, const void *owner, bool *ret_ran
 				 "%s: has no state to run with; load it first",
 				 guest->vm->config->name);
 	return guest->succession ? commit_upgrade(guest, ret_ran) : commit(guest, ret_ran, err);
+}
+
+int move_guest_run_held(struct move_guest *guest, const void *owner, struct error *err)
+{
+	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
+
+	if (r == 0 && !guest->loaded)
+		r = error_set(err, -EINVAL, EXIT_STATUS_FAILED,
+			      "%s: has no state to run with; load it first",
+			      guest->vm->config->name);
+	if (r == 0)
+		r = board_own(guest->vm, true, err);
+	if (r == 0)
+		run_quietly(guest);
+	return r;
 }
 
 static void patience_expired(struct loop_timer *timer)

@@ -200,8 +200,15 @@ static void check_free(struct move_guest *guest, struct problems *problems)
 			"%s: is being moved already; let that end, or cancel it", name);
 }
 
+static void check_process(struct move_guest *guest, struct problems *problems)
+{
+	if (guest->events.check)
+		guest->events.check(guest->events.ctx, problems);
+}
+
 void move_guest_check(struct move_guest *guest, struct problems *problems)
 {
+	check_process(guest, problems);
 	check_status(guest->vm, problems);
 	check_devices(guest->vm, problems);
 	check_free(guest, problems);
@@ -238,6 +245,7 @@ static void check_open_files(const struct vm *vm, struct problems *problems)
 
 void move_guest_check_upgrade(struct move_guest *guest, struct problems *problems)
 {
+	check_process(guest, problems);
 	check_status(guest->vm, problems);
 	check_open_files(guest->vm, problems);
 	if (guest->events.check_upgrade)

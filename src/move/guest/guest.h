@@ -86,6 +86,8 @@ struct move_guest_events {
 	/* An upgrade only. move_guest_give has come to its end: the VM stands, given; or `error`, and it runs again. */
 	void (*given)(void *ctx, const void *owner, const struct move_gift *gift,
 		      const struct error *error);
+	/* What of this process forbids a move, a save and an upgrade: its protection. May be NULL. */
+	void (*check)(void *ctx, struct problems *problems);
 	/* What of this process forbids an upgrade. */
 	void (*check_upgrade)(void *ctx, struct problems *problems);
 	/* Sends what is open to the new process, by host/handed.h. 0 or a negative errno. */
@@ -170,6 +172,18 @@ _must_check_ int move_guest_load(struct move_guest *guest, const void *owner, ui
 /* The networks learn that this VM will be here: it stands still, or nearly so, where it runs now (vm_announce_soon). Where it goes on
  * there after all, that side tells them so. */
 _must_check_ int move_guest_announce(struct move_guest *guest, const void *owner,
+				     struct error *err);
+/* Whether `owner` has this VM, which is to be loaded and did not run. */
+bool move_guest_is_arriving(const struct move_guest *guest, const void *owner);
+/* The first `len` bytes at shared.state_at: a copy, the caller's to free(). Then, of a part of it, a load that counts; and the VM runs without a
+ * word to the networks, as whoever protects it decides when it may be heard: it locks the disks (-EBUSY: another has one; may be repeated), lets go
+ * of the owner, tells no `arrived`, and may be moved from then on like any other. */
+_must_check_ int move_guest_read_state(const struct move_guest *guest, const void *owner,
+				       uint64_t len, void **ret_state, struct error *err);
+_must_check_ int move_guest_load_state(struct move_guest *guest, const void *owner,
+				       const void *state, size_t len, uint64_t stopped_ns,
+				       struct error *err);
+_must_check_ int move_guest_run_held(struct move_guest *guest, const void *owner,
 				     struct error *err);
 /* After a load: this VM is a second one beside the one whose state it has (vm_renew). */
 _must_check_ int move_guest_renew(struct move_guest *guest, const void *owner, struct error *err);

@@ -38,10 +38,13 @@ struct protect_cut {
 struct protect_facts {
 	const struct ownership
 		*ownership;	 /* NULL: it has no record, and is nobody's business yet */
+	struct ownership_id me;	 /* this process's instance */
+	bool foreign;		 /* the record is somebody else's; the VM runs on, for itself */
 	struct hold_counts held; /* of all outputs */
 	uint64_t released;
 	uint64_t epochs, last_pages, last_state_len;
 	uint64_t last_pause_ns, pause_p50_ns, pause_p99_ns; /* of the last some hundred */
+	uint32_t disks;					    /* that are mirrored now */
 	bool relay, guard;
 	char peer[MARK_PEER_MAX]; /* the other host; "": none */
 	const char *waits_for;	  /* words for people; "": nothing */
@@ -53,7 +56,7 @@ struct protect_guest_events {
 	void (*swap)(void *ctx, const void *owner, const struct ownership_record *want);
 	/* To the guard: "backup-prepare", "backup-apply", "protect-off", "protect-failover", "backup-over" (`why`: a line, else ""). */
 	void (*tell_guard)(void *ctx, const void *owner, const char *what, const char *why);
-	/* For people and the event stream: "protected", "solo", "took-over", "backup-lost", "deposed". */
+	/* For people and the event stream: "protected", "solo", "took-over", "backup-lost", "deposed", "suspects", "take-over-failed", "foreign". */
 	void (*changed)(void *ctx, const char *what, const char *why);
 	/* A backup took over: from here on it is a VM like any other. */
 	void (*arrived)(void *ctx);
@@ -62,10 +65,11 @@ struct protect_guest_events {
 	void *ctx;
 };
 
-/* `hold`: the VM's, which its networks and consoles were made with; `mirrors`: its disks' (NULL: read-only, none). Before vm_run. All are borrowed. */
+/* Before vm_run; `move` is borrowed. */
 _must_check_ int protect_guest_new(struct vm *vm, struct move_guest *move,
 				   const struct protect_guest_events *events,
 				   struct protect_guest **ret_guest);
+/* After vm_free, whose disks may write from the ring to their end; the loop is still there. */
 void protect_guest_free(struct protect_guest *guest);
 
 void protect_guest_facts(const struct protect_guest *guest, struct protect_facts *ret_facts);
