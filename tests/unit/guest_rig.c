@@ -13,6 +13,7 @@
 #include "block/raw.h"
 #include "kernel_images.h"
 #include "move/marks_internal.h"
+#include "net/pair.h"
 
 #define SOON_MS 5000
 #define HEAP_START MIB(48)
@@ -135,6 +136,15 @@ static void open_disk(struct guest_rig *rig, const struct guest_place *place,
 	rig->resources.blocks[0] = rig->block;
 }
 
+static void plug_net(struct guest_rig *rig)
+{
+	const struct net_pair_params cable = { .queue_pairs = 1 };
+
+	rig->config.n_nets = 1;
+	rig->config.nets[0].queues = 1;
+	assert_int_equal(net_pair_new(&cable, &rig->resources.nets[0], &rig->peer), 0);
+}
+
 static void busy_exit(struct kvm_run *run, void *ctx _unused_)
 {
 	usleep(50);
@@ -176,6 +186,8 @@ void guest_rig_make(struct guest_rig *rig, const struct guest_place *place,
 	kernel_image_bzimage(image);
 	rig->resources.kernel_fd = kernel_image_file(image, sizeof(image));
 	open_disk(rig, place, options);
+	if (options->net)
+		plug_net(rig);
 	rig->loop = loop_new(options->clock ? options->clock : &clock_host);
 	make_vm(rig, options);
 	if (vm_start(rig->vm, &open_entry, &err) < 0)
@@ -188,6 +200,9 @@ void guest_rig_free(struct guest_rig *rig)
 	vm_end(rig->vm, VM_END_FORCED, "test");
 	move_guest_free(rig->guest);
 	vm_free(rig->vm);
+	if (rig->take_apart)
+		rig->take_apart(rig);
+	net_free(rig->peer);
 	vm_resources_close(&rig->resources);
 	loop_free(rig->loop);
 	vm_config_release(&rig->config);

@@ -30,6 +30,9 @@ struct guest_rig {
 	struct vm *vm;
 	struct move_guest *guest;
 	struct block *block; /* its disk; with a filter, that */
+	struct net *peer;    /* the other end of its network's cable; NULL: it has none */
+	void (*take_apart)(
+		struct guest_rig *rig); /* what outlives the VM, and not the loop; may be NULL */
 	struct vmachine machine;
 	struct vdriver driver;
 	struct vqueue queue;
@@ -53,6 +56,7 @@ bool guest_place_disk_is_free(const struct guest_place *place);
 struct guest_options {
 	const char *filter; /* of the disk; NULL: none */
 	bool arriving;
+	bool net;
 	const struct clock *clock; /* of the loop; NULL: the host's */
 	bool record;		   /* what reaches the disk */
 	void (*recorded)(void *ctx, const struct block_record *record);
