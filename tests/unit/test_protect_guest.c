@@ -365,6 +365,65 @@ static void who_was_succeeded_puts_out_nothing_and_ends(void **state)
 	assert_int_equal(protect_frame(a), -1);
 }
 
+/* ---- mirrored disks ---- */
+
+static int begin_with_ring(struct protect_rig *a, struct mirror_reader *reader)
+{
+	uint64_t cut;
+
+	assert_int_equal(mirror_reader_make(MIRROR_RING_MIN, reader), 0);
+	return protect_guest_begin(a->guest, protect_guard, &PROTECT_SESSION, "b",
+				   dup(a->shared.fd), dup(reader->fd), &cut, &a->err);
+}
+
+static void writes_of_an_epoch_lie_in_the_ring_when_it_is_cut(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	struct mirror_reader reader;
+	struct mirror_entry entry;
+	struct protect_facts facts;
+	struct protect_cut cut;
+	const void *data;
+
+	guest_rig_drive(&a->rig);
+	protect_come_to_solo(a);
+	assert_int_equal(begin_with_ring(a, &reader), 0);
+	protect_guest_facts(a->guest, &facts);
+	assert_int_equal(facts.disks, 1);
+	assert_int_equal(protect_guest_gate(a->guest, protect_guard, &a->err), 0);
+	guest_rig_write(&a->rig, 3);
+	guest_rig_wait_answer(&a->rig);
+	assert_int_equal(protect_cut(a, 1, &cut), 0);
+	guest_rig_write(&a->rig, 4);
+	guest_rig_wait_answer(&a->rig);
+	assert_int_equal(mirror_reader_next(&reader, cut.ring_end, true, &entry, &data), 1);
+	assert_int_equal(entry.offset, 3 * 512);
+	assert_int_equal(entry.len, 512);
+	assert_int_equal(*(const uint8_t *)data, 'a' + 3);
+	mirror_reader_took(&reader);
+	assert_int_equal(mirror_reader_next(&reader, cut.ring_end, true, &entry, &data), 0);
+	mirror_reader_release(&reader);
+}
+
+static void disks_go_on_when_the_mirror_is_lost(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	struct mirror_reader reader, again;
+
+	guest_rig_drive(&a->rig);
+	protect_come_to_solo(a);
+	assert_int_equal(begin_with_ring(a, &reader), 0);
+	guest_rig_write(&a->rig, 3);
+	protect_guest_forget(a->guest, protect_guard);
+	mirror_reader_release(&reader);
+	guest_rig_wait_answer(&a->rig);
+	guest_rig_write(&a->rig, 4);
+	guest_rig_wait_answer(&a->rig);
+	guest_rig_turn_for(&a->rig, 5);
+	assert_int_equal(begin_with_ring(a, &again), 0);
+	mirror_reader_release(&again);
+}
+
 /* ---- the guest's end ---- */
 
 static void a_guest_that_switches_itself_off_is_no_failure(void **state)
@@ -444,6 +503,8 @@ int main(void)
 		ONE(an_unknown_outcome_is_asked_again),
 		ONE(its_user_wants_it_protected_no_longer),
 		ONE(who_was_succeeded_puts_out_nothing_and_ends),
+		ONE(writes_of_an_epoch_lie_in_the_ring_when_it_is_cut),
+		ONE(disks_go_on_when_the_mirror_is_lost),
 		ONE(a_guest_that_switches_itself_off_is_no_failure),
 		ONE(nobody_asks_for_one_without_a_record),
 		ONE(facts_tell_of_it),

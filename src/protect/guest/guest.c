@@ -60,6 +60,8 @@ static void stop_or_end(struct protect_guest *guest, uint32_t actions)
 		protect_tell_over(guest, !off, why_stopped(guest));
 	if (actions & THEN_DISCARD)
 		protect_tell_over(guest, false, "this copy of it is not wanted any more");
+	if (guest->side == SIDE_BACKUP && guest->over)
+		protect_tell_guard(guest, TELL_OVER, guest->over_why);
 }
 
 static void act_on_hold(struct protect_guest *guest, uint32_t actions)
