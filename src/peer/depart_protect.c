@@ -88,6 +88,13 @@ static int is_solo(struct departure *departure, char *ret_waits_for, size_t size
 
 	if (r < 0)
 		return r;
+	if (json_is_true(json_object_get(facts, "relay")) &&
+	    json_is_true(json_object_get(facts, "foreign")))
+		return error_set(
+			err, -EBUSY, EXIT_STATUS_BUSY,
+			"%s: the arbiter's record says that it is another process's; see utsusu "
+			"resolve %s",
+			departure_name(departure), departure_name(departure));
 	waits_for = json_string_value(json_object_get(facts, "waits_for"));
 	snprintf(ret_waits_for, size, "%s", waits_for ? waits_for : "");
 	return json_is_true(json_object_get(facts, "relay")) && says(facts, "role", "solo") &&

@@ -24,6 +24,9 @@ int process_start(pid_t pid, uint64_t *ret_start)
 		return -ESRCH;
 	text[len] = '\0';
 	at = strrchr(text, ')'); /* the second field, in parentheses, may hold anything */
+	/* The third: one that has ended and that its parent has not looked at yet. */
+	if (at && (strncmp(at, ") Z", 3) == 0 || strncmp(at, ") X", 3) == 0))
+		return -ESRCH;
 	for (int field = 2; at && field < 22; field++)
 		at = strchr(at + 1, ' ');
 	if (!at)

@@ -22,7 +22,8 @@
 
 static void become_relay(const char *program, const char *name)
 {
-	char *const argv[] = { (char *)PROGRAM, (char *)"--vm", (char *)name, NULL };
+	/* By its path: so a person sees which of two installed ones it is. */
+	char *const argv[] = { (char *)program, (char *)"--vm", (char *)name, NULL };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	sigset_t none;

@@ -35,6 +35,7 @@
 #include "programs/arbiter_host.h"
 
 #define LINE_MAX_BYTES MIB(2)		 /* the facts hold a configuration */
+#define LOOK_NS (3 * NSEC_PER_SEC)	 /* whether an owner that is not us has ended since */
 #define AGAIN_NS (2 * NSEC_PER_SEC)	 /* after the VM refused to be attached */
 #define AGAIN_MAX_NS (30 * NSEC_PER_SEC) /* each time twice as long, up to this */
 #define ID_TEXT (2 * OWNERSHIP_ID_BYTES + 1)
@@ -66,6 +67,8 @@ struct relay {
 	uint64_t
 		protecting; /* a swap to protected was asked on this revision: at it nothing is forgotten */
 	struct ownership_id me;
+	json_t *early; /* a swap that was wanted before the VM had said which instance it is; NULL: none */
+	bool buried;	 /* the VM knows that the owner's process has ended */
 	bool complained; /* of the arbiter, since it last answered */
 	int status;
 };
@@ -127,6 +130,7 @@ static void attach(struct relay *relay)
 		hex_encode(relay->record.owner.bytes, OWNERSHIP_ID_BYTES, owner);
 		json_object_set_new(fields, "dead", json_string(owner));
 	}
+	relay->buried = state == INSTANCE_DEAD;
 	relay->stage = STAGE_ATTACHES;
 	relay->told = relay->record.revision;
 	tell_vm(relay, "arbiter-attach", "attach", fields);
@@ -300,12 +304,25 @@ static void take_facts(struct relay *relay, const json_t *facts)
 	arbiter_watch(relay->arbiter);
 }
 
+/* One of this host that is there no more: by its own end, or by a person's word (utsusu resolve). */
+static bool has_ended_since(const struct relay *relay)
+{
+	enum instance_state state;
+
+	return !relay->buried && relay->record.revision && !is_mine(relay, &relay->record) &&
+	       instances_look(relay->state_fd, relay->uuid, &relay->record.owner, &state) == 0 &&
+	       state == INSTANCE_DEAD;
+}
+
 static void attach_again(struct loop_timer *timer)
 {
 	struct relay *relay = container_of(timer, struct relay, again);
 
-	if (relay->stage == STAGE_READS && relay->known)
+	if ((relay->stage == STAGE_READS && relay->known) ||
+	    (relay->stage == STAGE_ATTACHED && has_ended_since(relay)))
 		attach(relay);
+	else
+		loop_timer_arm(relay->loop, &relay->again, clock_now(&clock_host) + LOOK_NS);
 }
 
 /* Refused: by what stands there, or since another relay is attached. */
@@ -324,6 +341,7 @@ static void back_off(struct relay *relay, const json_t *answer)
 static void take_attached(struct relay *relay, const json_t *answer)
 {
 	const char *instance = json_string_value(json_object_get(answer, "instance"));
+	json_t *early;
 
 	if (!json_is_true(json_object_get(answer, "ok"))) {
 		back_off(relay, answer);
@@ -336,7 +354,23 @@ static void take_attached(struct relay *relay, const json_t *answer)
 	}
 	relay->again_ns = 0;
 	relay->stage = STAGE_ATTACHED;
+	loop_timer_arm(relay->loop, &relay->again, clock_now(&clock_host) + LOOK_NS);
 	tell_stands(relay); /* what came meanwhile */
+	early = TAKE_PTR(relay->early);
+	if (early)
+		swap(relay, early);
+	json_decref(early);
+}
+
+/* One at a time is under way. The VM may want it in the moment in which it is attached. */
+static void hear_swap(struct relay *relay, json_t *event)
+{
+	if (relay->stage != STAGE_ATTACHES) {
+		swap(relay, event);
+		return;
+	}
+	json_decref(relay->early);
+	relay->early = json_incref(event);
 }
 
 static void take_line(struct relay *relay, const char *text, size_t len)
@@ -351,7 +385,7 @@ static void take_line(struct relay *relay, const char *text, size_t len)
 		end(relay, EXIT_STATUS_FAILED);
 	} else if (event) {
 		if (strcmp(event, "arbiter-swap") == 0)
-			swap(relay, line);
+			hear_swap(relay, line);
 	} else if (strcmp(id, "facts") == 0 && relay->stage == STAGE_ASKS) {
 		take_facts(relay, line);
 	} else if (strcmp(id, "attach") == 0 && relay->stage == STAGE_ATTACHES) {
@@ -430,6 +464,7 @@ static void release(struct relay *relay)
 		loop_free(relay->loop);
 	}
 	buffer_release(&relay->lines);
+	json_decref(relay->early);
 	arbiter_host_release(&relay->host);
 	fd_close(relay->vm.fd);
 	fd_close(relay->state_fd);

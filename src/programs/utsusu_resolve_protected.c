@@ -20,6 +20,7 @@
 #include "peer/instances.h"
 #include "peer/protected.h"
 #include "programs/json_text.h"
+#include "programs/utsusu_status.h"
 
 #define PROGRAM "utsusu-arbiter"
 #define ANSWER_MAX KIB(16)
@@ -29,6 +30,7 @@ struct matter {
 	int state_fd;
 	struct protected_note note;
 	bool alive;	/* a process of that name is here */
+	bool foreign;	/* and the record says that it is another's; nothing is noted here */
 	json_t *answer; /* the arbiter's; NULL: it cannot be asked */
 };
 
@@ -87,7 +89,13 @@ static void say(const struct matter *matter, char *ret_text, size_t size)
 	const char *peer = matter->note.peer[0] ? matter->note.peer : "another host";
 	const char *owner = json_text(matter->answer, "owner_is", "");
 
-	if (!matter->answer)
+	if (matter->foreign)
+		snprintf(
+			ret_text, size,
+			"%s runs here, and the arbiter's record says that it is another process's: it "
+			"came here by a move, or one of this UUID runs elsewhere",
+			name);
+	else if (!matter->answer)
 		snprintf(ret_text, size,
 			 "%s was protected by %s; who has it now is not known while the arbiter "
 			 "cannot be asked",
@@ -119,16 +127,20 @@ static void print(const struct matter *matter, bool forgotten)
 	say(matter, message, sizeof(message));
 	if (matter->options->json) {
 		json = json_pack("{s:s, s:s, s:s, s:s, s:b, s:O?, s:s?}", "name", name, "state",
-				 forgotten ? "none" : "protected", "message", message, "peer",
-				 matter->note.peer, "may_run_here", (int)may_run_here(matter),
-				 "record", record, "owner_is",
+				 forgotten	   ? "none"
+				 : matter->foreign ? "foreign"
+						   : "protected",
+				 "message", message, "peer", matter->note.peer, "may_run_here",
+				 (int)may_run_here(matter), "record", record, "owner_is",
 				 json_string_value(json_object_get(matter->answer, "owner_is")));
 		text = json_dumps(json, JSON_INDENT(2));
 		puts(text ? text : "null");
 		return;
 	}
 	if (forgotten) {
-		printf("%s may be started here\n", name);
+		printf(matter->foreign ? "%s is this host's in a moment, and may be protected\n"
+				       : "%s may be started here\n",
+		       name);
 		return;
 	}
 	puts(message);
@@ -161,7 +173,7 @@ static int run_here(const struct matter *matter, struct error *err)
 	char why[ERROR_MESSAGE_MAX];
 	int r = 0;
 
-	if (matter->alive)
+	if (matter->alive && !matter->foreign)
 		return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
 				 "%s: a process of it is here; see utsusu status %s", name, name);
 	if (!may_run_here(matter) && !matter->options->force) {
@@ -174,7 +186,7 @@ static int run_here(const struct matter *matter, struct error *err)
 	}
 	if (!may_run_here(matter))
 		r = bury_owner(matter);
-	if (r == 0)
+	if (r == 0 && !matter->foreign)
 		r = protected_drop(matter->state_fd, name);
 	return r < 0 ? error_set(err, r, EXIT_STATUS_HOST, "%s: its note cannot be removed: %s",
 				 name, strerror(-r))
@@ -197,6 +209,24 @@ static int act(struct matter *matter, struct error *err)
 	return r < 0 ? r : 1;
 }
 
+/* One that runs here, by its own word. 1, 0. */
+static int is_foreign(struct matter *matter)
+{
+	const char *name = matter->options->name, *uuid;
+	json_auto_t *facts = NULL;
+	json_auto_t *more = NULL;
+	struct error unheard = { 0 };
+
+	if (runtime_alive(name) <= 0 || status_ask(name, "protect-facts", &facts, &unheard) < 0 ||
+	    !json_is_true(json_object_get(facts, "foreign")) ||
+	    status_ask(name, "move-facts", &more, &unheard) < 0)
+		return 0;
+	uuid = json_text(more, "uuid", "");
+	matter->foreign = uuid_valid(uuid);
+	snprintf(matter->note.uuid, sizeof(matter->note.uuid), "%s", uuid);
+	return matter->foreign;
+}
+
 int resolve_protected(const struct command_options *options, struct error *err)
 {
 	struct matter matter = { .options = options, .state_fd = -1 };
@@ -204,6 +234,8 @@ int resolve_protected(const struct command_options *options, struct error *err)
 
 	if (r == 0)
 		r = protected_read(matter.state_fd, options->name, &matter.note);
+	if (r == 0)
+		r = is_foreign(&matter);
 	if (r == 1)
 		r = act(&matter, err);
 	json_decref(matter.answer);

@@ -73,6 +73,10 @@ static void print_role(const char *name, const json_t *facts)
 	else if (strcmp(role, "deposed") == 0)
 		printf("%s was claimed by %s; it ends here as soon as that is confirmed\n", name,
 		       peer);
+	else if (json_is_true(json_object_get(facts, "foreign")))
+		printf("%s runs here, unprotected; the arbiter's record says that it is another "
+		       "process's: utsusu resolve %s\n",
+		       name, name);
 	else if (json_is_true(json_object_get(facts, "guard")))
 		printf("%s runs here; a backup on %s is being filled\n", name, peer);
 	else
@@ -87,7 +91,8 @@ static void print_record(const json_t *facts)
 	       number_of(facts, "generation"),
 	       relay ? "" : "; nobody asks the arbiter: utsusud starts that again in a moment");
 	printf("  %-14s %s\n", "instance", json_text(facts, "instance", "-"));
-	if (json_text(facts, "session", "")[0])
+	if (strspn(json_text(facts, "session", ""), "0") <
+	    strlen(json_text(facts, "session", ""))) /* all zeroes: there is none */
 		printf("  %-14s %s\n", "session", json_text(facts, "session", ""));
 }
 

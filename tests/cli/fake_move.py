@@ -91,8 +91,31 @@ def destination():
     STREAMS[0].sendall(b"R")
 
 
+def owner():
+    ask("protect-begin", session=JOB["token"], peer=JOB["peer"])
+    tell(phase="fill-memory", sent=1 << 20, left=0, rate=1 << 20)
+    STREAMS[0].sendall(b"H")
+    if JOB["failpoint"] == "die":
+        die()
+    if JOB["failpoint"] == "slow":
+        wait_for_cancel()
+    assert hear(STREAMS[0]) == b"A"
+    ask("protect-gate")
+    while ask("protect-facts")["role"] != "protected":
+        time.sleep(0.02)
+    tell(phase="protected")
+    json.loads(ANSWERS.readline())      # protect-off, or the VM's end
+
+
+def backup():
+    ask("backup-begin", session=JOB["token"], peer=JOB["peer"])
+    assert hear(STREAMS[0]) == b"H"
+    STREAMS[0].sendall(b"A")
+    hear(STREAMS[0])
+
+
 PLACE = os.path.join(os.environ["UTSUSU_STATE_DIR"], "job")
 with open(f"{PLACE}.new", "w", encoding="utf-8") as left:
     json.dump(JOB, left)
 os.rename(left.name, PLACE)     # who waits for it finds it whole
-{"source": source, "destination": destination}[JOB["role"]]()
+{"source": source, "destination": destination, "owner": owner, "backup": backup}[JOB["role"]]()

@@ -47,12 +47,91 @@ def end(linger=False):
     os._exit(0)
 
 
+class Protection:
+    """What the VM's process does about its record, without ever failing: the owner becomes solo; protected when its guard says so."""
+
+    def __init__(self):
+        self.me, self.role, self.record, self.wanted = os.urandom(16).hex(), "none", None, None
+        self.relay, self.guard, self.peer, self.session = None, None, "", ""
+
+    def facts(self):
+        record = self.record or {}
+        return {"ok": True, "role": self.role, "mode": record.get("mode", "none"), "generation": record.get("generation", 0),
+                "revision": record.get("revision", 0), "session": self.session, "instance": self.me, "gated": self.role == "protected",
+                "foreign": self.role == "has-ended", "cut": 7, "acked": 5, "released": 5, "held_items": 2, "held_bytes": 4096,
+                "hold_p50_ns": 12_100_000, "hold_p99_ns": 20_000_000, "last_pause_ns": 3_100_000, "pause_p50_ns": 2_900_000,
+                "pause_p99_ns": 4_400_000, "pages": 512, "state_len": 65536, "epochs": 7, "relay": bool(self.relay),
+                "guard": bool(self.guard), "peer": self.peer, "waits_for": "", "disks": 0}
+
+    def want(self, mode, **more):
+        record = self.record or {"revision": 0, "generation": 0}
+        self.wanted = {"version": 1, "generation": record["generation"] + 1, "mode": mode, "owner": self.me,
+                       "revision": record["revision"], **more}
+        self.tell(self.relay, event="arbiter-swap", want=self.wanted)
+
+    @staticmethod
+    def tell(client, **line):
+        client.sendall((json.dumps(line) + "\n").encode())
+
+    def attach(self, request, client):
+        self.relay, self.record = client, request.get("record")
+        if self.role in ("none", "has-ended") and self.peer == "":
+            mine = not self.record or self.record["owner"] in (self.me, request.get("dead"))
+            self.role = "starts" if mine else "has-ended"
+            if mine:
+                threading.Timer(0.05, self.want, ("solo",)).start()
+
+    def swapped(self, request):
+        if request["outcome"] == "won":
+            self.record = request["record"]
+            self.role = self.record["mode"]
+
+    def command(self, request, client):
+        """An answer, or None: it is no such command."""
+        command = request["command"]
+        if command == "protect-facts":
+            return self.facts()
+        if command == "protect-check":
+            return {"ok": True, "problems": [{"message": f"{NAME}: is the backup of the VM on {self.peer}", "status": 5}]
+                    if self.role == "backs-up" else []}
+        if command in ("protect-begin", "backup-begin"):
+            self.guard, self.peer, self.session = client, request["peer"], request["session"]
+            if command == "backup-begin":
+                self.role = "backs-up"
+            return {"ok": True}
+        if command == "protect-gate":
+            self.want("protected", backup=self.session)
+        elif command == "protect-off":
+            self.tell(self.guard, event="protect-off", why="")
+            self.want("solo")
+        elif command == "arbiter-attach":
+            self.attach(request, client)
+            return {"ok": True, "instance": self.me}
+        elif command == "arbiter-swapped":
+            self.swapped(request)
+        elif command == "arbiter-stands":
+            self.record = request["record"]
+        else:
+            return None
+        return {"ok": True}
+
+    def forget(self, client):
+        """Whether the VM ends: a backup is nothing without its guard."""
+        if client is self.relay:
+            self.relay = None
+        if client is not self.guard:
+            return False
+        self.guard = None
+        return self.role == "backs-up"
+
+
 class Machine:
     def __init__(self, config):
         self.config = config
         self.state = "running"
         self.stage = "arriving" if INCOMING else "idle"
         self.given, self.returned = None, None
+        self.protection = Protection()
 
     def facts(self):
         size = 64 << 20
@@ -113,10 +192,17 @@ class Machine:
 
     def serve(self, client):
         for line in client.makefile("r"):
-            answer, ends = self.answer(json.loads(line))
+            request = json.loads(line)
+            answer, ends = self.protection.command(request, client), False
+            if not answer:
+                answer, ends = self.answer(request)
+            if "id" in request:
+                answer["id"] = request["id"]
             client.sendall((json.dumps(answer) + "\n").encode())
             if ends:
                 end(self.config.get("cmdline") == "linger")
+        if self.protection.forget(client):
+            end()
 
 
 def listen(name):

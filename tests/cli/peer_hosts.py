@@ -19,6 +19,7 @@ import time
 import unittest
 
 PROGRAM, DAEMON = sys.argv[1:3] if len(sys.argv) > 2 else ("", "")
+ARBITER = sys.argv[3] if len(sys.argv) > 3 and sys.argv[3].endswith("utsusu-arbiter") else ""
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAILED, USAGE, HOST, RESOURCE, BUSY, NOT_FOUND = 1, 2, 3, 4, 5, 6
 WAIT = 30
@@ -47,6 +48,8 @@ class Host:
                                    (os.path.join(HERE, "fake_move.py"), "utsusu-move"),
                                    (os.path.join(HERE, "fake_marks.py"), "fake_marks.py")):
             shutil.copy(source, os.path.join(self.bin, name_there))
+        if ARBITER:
+            shutil.copy(ARBITER, self.bin)
         self.environment = dict(os.environ, UTSUSU_RUNTIME_DIR=self.runtime, UTSUSU_STATE_DIR=self.state,
                                 UTSUSU_HOST_CONFIG=self.config, PYTHONDONTWRITEBYTECODE="1")
         self.held, self.daemon = hold_port(), None

@@ -242,6 +242,26 @@ class Relay(unittest.TestCase):
         vm.accept()
         self.assertEqual(vm.attached(OTHER)["dead"], ME)
 
+    def test_a_swap_may_come_before_the_answer(self):
+        vm = Vm(self)
+        self.relay(vm)
+        vm.accept()
+        attach = vm.hear("arbiter-attach")
+        vm.say(event="arbiter-swap", want=solo(1, 0))
+        vm.answer(attach, instance=ME)
+        self.assertEqual(vm.hear("arbiter-swapped")["outcome"], "won")
+        self.assertTrue(os.path.exists(os.path.join(self.state, "arbiter", vm.uuid + ".instances")))
+
+    def test_an_owner_that_ends_later_is_told(self):
+        vm = Vm(self)
+        self.relay(vm)
+        vm.accept()
+        vm.attached()
+        vm.swap(solo(1, 0, OTHER))     # as if another process of this host had it
+        with open(os.path.join(self.state, "arbiter", vm.uuid + ".instances"), "w", encoding="utf-8") as file:
+            json.dump([{"id": OTHER, "declared_dead": True}], file)
+        self.assertEqual(vm.attached()["dead"], OTHER)
+
     def test_another_vm_of_the_name_gets_none(self):
         vm = Vm(self)
         relay = self.relay(vm, uuid=str(uuid.uuid4()))
