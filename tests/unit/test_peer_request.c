@@ -147,6 +147,24 @@ static void a_pause_is_said(void **state _unused_)
 	discard(request);
 }
 
+/* The same of a backup: who does not know the word would let the VM run. */
+static void a_backup_is_said(void **state _unused_)
+{
+	json_auto_t *json = kept(PEER_RESERVE);
+	struct peer_request *request = decode(json), *again;
+	json_auto_t *ours = NULL;
+
+	assert_false(request->machine.protect);
+	request->machine.protect = true;
+	request->machine.detect_ms = 250;
+	ours = peer_request_encode(request);
+	again = decode(ours);
+	assert_true(again->machine.protect);
+	assert_int_equal(again->machine.detect_ms, 250);
+	discard(request);
+	discard(again);
+}
+
 /* Something new is not left out in silence: who wants it is refused by name. */
 static void what_is_unknown_is_refused(void **state _unused_)
 {
@@ -168,6 +186,7 @@ int main(void)
 		cmocka_unit_test(what_version_1_does_not_know_is_not_sent),
 		cmocka_unit_test(nothing_is_lost_by_not_saying_it),
 		cmocka_unit_test(a_pause_is_said),
+		cmocka_unit_test(a_backup_is_said),
 		cmocka_unit_test(what_is_unknown_is_refused),
 	};
 
