@@ -14,6 +14,7 @@
 #include "programs/utsusu_status.h"
 
 #define STEP_NS (100 * NSEC_PER_MSEC)
+#define RECORD_STEPS 150
 #define OFF_STEPS 150	   /* the arbiter must agree */
 #define FAILOVER_STEPS 600 /* one more epoch, and two swaps */
 
@@ -23,10 +24,8 @@ static bool is_protected(const json_t *line)
 	       strcmp(json_text(line, "end", ""), "protected") == 0;
 }
 
-static void print_protected(const struct errand *errand)
+static void print_nothing(const struct errand *errand _unused_)
 {
-	printf("%s is protected by %s; see utsusu status %s\n", errand->options->name,
-	       errand->options->host, errand->options->name);
 }
 
 /* "auto", or a duration. */
@@ -46,35 +45,6 @@ static int take_latency(const struct command_options *options, uint64_t *ret_ms,
 	return -EINVAL;
 }
 
-static int begin(const struct command_options *options)
-{
-	struct control_request request = { .command = CONTROL_PROTECT,
-					   .move = options->move,
-					   .protect = { .detect_ms = options->detect } };
-	struct errand errand = {
-		.options = options,
-		.can = "be protected by",
-		.cancelling = "cancelling; the VM runs on here, unprotected",
-		.silence = "how its protection goes on; see utsusu status",
-		.is_done = is_protected,
-		.report = print_protected,
-	};
-	struct error err = { 0 };
-
-	if (take_latency(options, &request.protect.latency_ms, &err) < 0)
-		return tell(&err);
-	if (options->move.plain)
-		fprintf(stderr,
-			"%s: --plain: whoever is on the wire between can read and change the "
-			"guest's memory\n",
-			options->name);
-	memcpy(request.name, options->name, LIMIT_NAME);
-	memcpy(request.host, options->host, sizeof(request.host));
-	return errand_run(&errand, control_request_encode(&request));
-}
-
-/* ---- and what a VM is told itself ---- */
-
 static void nap(void)
 {
 	const struct timespec step = { .tv_nsec = STEP_NS };
@@ -90,6 +60,68 @@ static void say(const char *name, const char *words, char *said, size_t size)
 	snprintf(said, size, "%s", words);
 	fprintf(stderr, "%s: %s\n", name, words);
 }
+
+/* The guards are done; it is the record that counts. */
+static int wait_for_record(const struct command_options *options)
+{
+	const char *name = options->name;
+	char said[200] = "";
+	struct error err = { 0 };
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < RECORD_STEPS; i++) {
+		json_auto_t *facts = NULL;
+
+		if (i)
+			nap();
+		r = status_ask(name, "protect-facts", &facts, &err);
+		if (r == 0 && status_says(facts, "mode", "protected")) {
+			if (!options->json)
+				printf("%s is protected by %s; see utsusu status %s\n", name,
+				       options->host, name);
+			return EXIT_STATUS_OK;
+		}
+		if (i > 10)
+			say(name, json_text(facts, "waits_for", ""), said, sizeof(said));
+	}
+	if (r == 0)
+		(void)error_set(&err, -ETIMEDOUT, EXIT_STATUS_FAILED,
+				"%s: its backup is whole, and the arbiter has not agreed yet; see "
+				"utsusu status %s, utsusu arbiter check",
+				name, name);
+	return tell(&err);
+}
+
+static int begin(const struct command_options *options)
+{
+	struct control_request request = { .command = CONTROL_PROTECT,
+					   .move = options->move,
+					   .protect = { .detect_ms = options->detect } };
+	struct errand errand = {
+		.options = options,
+		.can = "be protected by",
+		.cancelling = "cancelling; the VM runs on here, unprotected",
+		.silence = "how its protection goes on; see utsusu status",
+		.is_done = is_protected,
+		.report = print_nothing,
+	};
+	struct error err = { 0 };
+	int status;
+
+	if (take_latency(options, &request.protect.latency_ms, &err) < 0)
+		return tell(&err);
+	if (options->move.plain)
+		fprintf(stderr,
+			"%s: --plain: whoever is on the wire between can read and change the "
+			"guest's memory\n",
+			options->name);
+	memcpy(request.name, options->name, LIMIT_NAME);
+	memcpy(request.host, options->host, sizeof(request.host));
+	status = errand_run(&errand, control_request_encode(&request));
+	return status || options->detach || options->move.check ? status : wait_for_record(options);
+}
+
+/* ---- and what a VM is told itself ---- */
 
 static int end(const struct command_options *options)
 {

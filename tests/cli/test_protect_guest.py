@@ -1,0 +1,205 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A VM that is protected, for real, between two daemons of one computer: test_protect_guest.py UTSUSU UTSUSUD ARBITER
+
+utsusu-vm and utsusu-move stand beside UTSUSU. The guest is one of a few instructions, which counts in its memory; the arbiter is a real etcd.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import peer_hosts  # noqa: E402  pylint: disable=wrong-import-position
+from etcd_members import ETCD, Member, make_certificates, post, trust  # noqa: E402  pylint: disable=wrong-import-position
+from peer_hosts import BUSY, WAIT, Host, wait_until  # noqa: E402  pylint: disable=wrong-import-position
+
+PROGRAM = sys.argv[1] if len(sys.argv) > 1 else ""
+BASE = 0x100000
+
+# PVH, 32 bits: eax = 0x200000; again: inc dword [eax]; wait; print 64 + the count's low 6 bits on the serial port.
+CODE = bytes.fromhex("b800002000 ff00 8b18 b900000100 e2fe 66baf803 89d8 243f 0440 ee b800002000 ebe3")
+
+
+def kernel():
+    note = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", BASE)
+    start_at = 64 + 2 * 56
+    code = CODE.ljust(64, b"\x90")
+    return (b"\x7fELF\x02\x01\x01" + bytes(9)
+            + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+            + struct.pack("<IIQQQQQQ", 1, 7, start_at, BASE, BASE, len(code), len(code), 4096)
+            + struct.pack("<IIQQQQQQ", 4, 4, start_at + len(code), 0, 0, len(note), len(note), 4) + code + note)
+
+
+class RealHost(Host):
+    """With the programs as they were built."""
+
+    def __init__(self, work, name):
+        super().__init__(work, name)
+        for program in "utsusu-vm", "utsusu-move":
+            shutil.copy(os.path.join(os.path.dirname(PROGRAM), program), self.bin)
+
+
+@unittest.skipUnless(peer_hosts.HAS_KVM, "needs /dev/kvm")
+class Guest(peer_hosts.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.etcd = tempfile.mkdtemp(prefix="utsusu-protect-")
+        cls.addClassCleanup(shutil.rmtree, cls.etcd)
+        make_certificates(cls.etcd)
+        cls.member = Member(cls.etcd, "only")
+        cls.addClassCleanup(cls.member.close)
+        cls.member.start([cls.member])
+        cls.context = trust(cls.etcd)
+        wait_until(cls.serves, "etcd does not come up")
+
+    @classmethod
+    def serves(cls):
+        with contextlib.suppress(OSError):
+            post(cls.context, cls.member, "/v3/kv/range", {"key": "YQ=="})
+            return True
+        return False
+
+    def setUp(self):
+        peer_hosts.Host = RealHost
+        super().setUp()
+        self.introduce()
+        for host in self.hosts:
+            self.lists(host)
+        with open(os.path.join(self.work, "kernel"), "wb") as file:
+            file.write(kernel())
+
+    def tearDown(self):
+        for host in self.hosts:
+            for name in host.states():
+                host.utsusu("stop", name, "--force")
+        try:
+            wait_until(lambda: self.left() == [], "left in the runtime directories")
+        finally:
+            super().tearDown()
+
+    def lists(self, host, **more):
+        host.lists(arbiter={"endpoints": [self.member.url], "ca": os.path.join(self.etcd, "ca.crt")}, **more)
+
+    def run_guest(self, *words):
+        self.good(self.alpha, "run", "web", "--detach", "--memory", "64M", "--kernel", os.path.join(self.work, "kernel"), *words)
+        if "unknown" in self.alpha.utsusu("status", "web").stderr:
+            self.skipTest("this utsusu-vm cannot be protected")
+
+    def status(self, host):
+        return host.says("status", "web")
+
+    def console(self, host, seconds=1):
+        """What the guest prints meanwhile, after what it printed before."""
+        import socket  # pylint: disable=import-outside-toplevel
+        with socket.socket(socket.AF_UNIX) as console:
+            console.connect(os.path.join(host.runtime, "web", "console"))
+            console.settimeout(0.2)
+            due, printed = time.monotonic() + seconds, b""
+            while time.monotonic() < due:
+                with contextlib.suppress(TimeoutError):
+                    printed += console.recv(4096)
+        return printed
+
+    def assert_counts(self, host):
+        printed = self.console(host)[-40:]
+        self.assertGreater(len(printed), 5, host.logged())
+        for one, next_one in zip(printed, printed[1:]):
+            self.assertEqual((next_one - one) % 64, 1, printed)
+
+    @staticmethod
+    def kill(host, *programs):
+        """All of this host's processes of these programs."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                    is_wanted = file.read().strip() in programs
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    if is_wanted and f"UTSUSU_RUNTIME_DIR={host.runtime}".encode() in file.read().split(b"\0"):
+                        found.append(int(pid))
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
+
+    def protect(self, *words):
+        done = self.good(self.alpha, "protect", "web", "beta", *words)
+        self.assertIn("web is protected by beta", done.stdout)
+
+    def test_protect_and_off(self):
+        self.run_guest()
+        self.protect()
+        facts = self.status(self.alpha)
+        self.assertEqual((facts["role"], facts["mode"], facts["peer"], facts["gated"]), ("protected", "protected", "beta", True))
+        self.assertEqual(self.status(self.beta)["role"], "backs-up")
+        acked = facts["acked"]
+        wait_until(lambda: self.status(self.alpha)["acked"] > acked + 3, "no epochs come")
+        self.assert_counts(self.alpha)
+        self.good(self.alpha, "protect", "web", "--off")
+        self.assertEqual(self.status(self.alpha)["mode"], "solo")
+        wait_until(lambda: self.beta.states() == {}, "the backup is left there")
+        self.assert_counts(self.alpha)
+
+    def test_a_failover_that_is_wanted(self):
+        self.run_guest()
+        self.protect()
+        self.assertIn("web runs on beta", self.good(self.alpha, "failover", "web").stdout)
+        wait_until(lambda: self.status(self.beta).get("role") == "solo", "it does not run there")
+        self.assert_counts(self.beta)
+        wait_until(lambda: self.alpha.states() == {}, "it is left here")
+
+    def test_with_a_disk_there_and_back(self):
+        disks = {host: os.path.join(self.work, f"disk-{host.name}") for host in self.hosts}
+        with open(disks[self.alpha], "wb") as file:
+            file.write(os.urandom(1 << 20))
+            file.truncate(8 << 20)
+        with open(disks[self.beta], "wb"):
+            pass
+        for host in self.hosts:
+            self.lists(host, disks={"own": {"path": disks[host], "copy": True, "overwrite": host is self.alpha}},
+                       protect={"journal": "16M"})
+        self.run_guest("--disk", f"path={disks[self.alpha]}")
+        self.protect()
+        self.assertEqual(self.status(self.alpha)["disks"], 1)
+        self.assertEqual(os.listdir(os.path.join(self.beta.state, "copies")), ["own"])
+        self.good(self.alpha, "failover", "web")
+        wait_until(lambda: self.status(self.beta).get("role") == "solo", "it does not run there")
+        wait_until(lambda: os.listdir(os.path.join(self.beta.state, "copies")) == [], "the note of the copy stays")
+        with open(disks[self.alpha], "rb") as here, open(disks[self.beta], "rb") as there:
+            self.assertEqual(here.read(), there.read())
+        wait_until(lambda: self.alpha.states() == {}, "it is left here")
+        self.assertIn("web is protected by alpha", self.good(self.beta, "protect", "web", "alpha").stdout)
+        self.good(self.beta, "failover", "web")
+        wait_until(lambda: self.status(self.alpha).get("role") == "solo", "it does not come back")
+        self.assert_counts(self.alpha)
+        wait_until(lambda: not os.path.exists(os.path.join(self.alpha.state, "protected", "web")), "the note stays")
+
+    def test_its_host_is_lost(self):
+        self.run_guest()
+        self.protect()
+        self.assertTrue(self.kill(self.alpha, "utsusu-move", "utsusu-vm"))
+        wait_until(lambda: self.status(self.beta).get("role") == "solo", "nobody takes over")
+        self.assert_counts(self.beta)
+        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", os.path.join(self.work, "kernel"))
+
+    def test_its_backup_is_lost(self):
+        self.run_guest()
+        self.protect()
+        self.assertTrue(self.kill(self.beta, "utsusu-move"))
+        wait_until(lambda: self.status(self.alpha)["mode"] == "solo", "it does not go on alone")
+        self.assert_counts(self.alpha)
+        self.assertFalse(os.path.exists(os.path.join(self.alpha.state, "protected", "web")))
+
+
+if not os.access(ETCD, os.X_OK) or not shutil.which("openssl"):
+    print("no etcd or no openssl: scripts/dependencies check")
+    sys.exit(77)
+unittest.main(argv=[sys.argv[0], *sys.argv[4:]])
