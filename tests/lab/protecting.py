@@ -241,8 +241,7 @@ class ProtectPair(MovePair):
     def await_gone(self, name, host, timeout=DETECTS):
         """It ends there by itself, and so does what served it."""
         def gone():
-            found = self.lab[host].run(f"pgrep -f '({PROCESS}|{RELAY}).*{name}' || true").text.split()
-            return self.sides[host].state_of(name) is None and not found
+            return self.sides[host].state_of(name) is None and not self._pgrep(host, f"({PROCESS}|{RELAY}) .*{name}")
 
         return self.wait_for(gone, timeout, lambda: f"{name} is still on {host}: {self.sides[host].left(None)}")
 
@@ -289,8 +288,12 @@ class ProtectPair(MovePair):
         self.lab[host].run(["kill", "-9", *pids], check=False)
         return pids
 
+    def _pgrep(self, host, pattern):
+        """Not by a shell, whose own command line the pattern would stand in."""
+        return self.lab[host].run(["pgrep", "-f", pattern], check=False).text.split()
+
     def kill_vm(self, host):
-        pids = self.lab[host].run(f"pgrep -f '{PROCESS}.*' || true").text.split()
+        pids = self._pgrep(host, f"^{PROCESS} ")
         assert pids, f"no VM's process on {host}"
         self.lab[host].run(["kill", "-9", *pids], check=False)
 
