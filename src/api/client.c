@@ -123,6 +123,11 @@ void api_connection_free(struct api_connection *connection)
 	free(connection);
 }
 
+int api_connection_fd(const struct api_connection *connection)
+{
+	return connection->fd;
+}
+
 /* Takes a whole line from the buffer: 1 and the JSON, 0 when there is none yet, -EPROTO when it is
  * no JSON. */
 static int take_line(struct api_connection *connection, json_t **ret_json)

@@ -20,6 +20,8 @@ _must_check_ int api_connect(const char *name, struct api_connection **ret_conne
 _must_check_ int api_connection_new(int fd, const char *name,
 				    struct api_connection **ret_connection);
 void api_connection_free(struct api_connection *connection);
+/* Readable when something may have come; what came before is not seen there: api_next_event first. Borrowed. */
+int api_connection_fd(const struct api_connection *connection);
 
 /* Sends a request ({"command": ...}, its reference is taken) and waits for the answer, which is the
  * caller's. A refusal by the VM is an error with the VM's own message and status. -ETIMEDOUT after

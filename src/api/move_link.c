@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "api/client.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -23,6 +22,11 @@ struct far_link {
 static struct far_link *far_of(struct move_link *link)
 {
 	return container_of(link, struct far_link, link);
+}
+
+struct api_connection *move_link_connection(struct move_link *link)
+{
+	return far_of(link)->connection;
 }
 
 static int bad_answer(struct move_link *link, struct error *err)

@@ -3,6 +3,7 @@
 
 /* A mover's link to the VM beside it, over the VM's socket (api/request.h has the table of what is said). */
 
+#include "api/client.h"
 #include "move/link.h"
 
 /* How long a living VM may take for what makes it write to a disk, or save or load all its state. */
@@ -15,3 +16,5 @@ _must_check_ int move_link_new(int fd, const char *name, struct move_link **ret_
  * taken, too. */
 _must_check_ int move_link_new_to(int fd, int process, const char *name,
 				  struct move_link **ret_link);
+/* For who asks more of the same VM over the same connection. Borrowed; of a link that one of these made. */
+struct api_connection *move_link_connection(struct move_link *link);

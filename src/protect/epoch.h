@@ -22,8 +22,8 @@ struct epoch {
 	uint64_t number;   /* 1 and up; never used again by whoever owns the VM */
 	uint64_t released; /* output of epochs up to this one had left when it was cut */
 	uint64_t n_pages, max_pages;
-	uint64_t *pages;  /* numbers in RAM's file, ascending at the owner */
-	uint8_t *content; /* n_pages pages of 4 KiB, in that order, aligned */
+	uint64_t *pages;     /* numbers in RAM's file, ascending at the owner */
+	uint8_t *content;    /* n_pages pages of 4 KiB, in that order, aligned */
 	struct buffer state; /* empty: the epoch fills, and nobody can go on from it */
 	uint64_t used_pages; /* of the mapping, since they were last given back */
 };

@@ -270,6 +270,12 @@ static int take_frame(struct epoch_receiver *receiver, struct epoch *epoch,
 	case PROTECT_PACKED:
 	case PROTECT_DELTAS:
 		return take_packed(receiver, epoch, frame->kind == PROTECT_DELTAS, frame, err);
+	case PROTECT_HEARTBEAT: /* pages may be long in coming */
+		return 0;
+	case PROTECT_BYE:
+		return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED, "protect: %.*s",
+				 (int)MIN(frame->len, (uint32_t)400),
+				 (const char *)receiver->reader->payload.data);
 	case PROTECT_WRITE:
 		return take_write(receiver, epoch, frame, err);
 	case PROTECT_STATE:

@@ -32,7 +32,7 @@ void epoch_receiver_free(struct epoch_receiver *receiver);
 /*
  * Waits for the next epoch and stages it in `epoch` (empty, with room for all of RAM's pages). 0: it is whole. Negative with `err`: the stream's
  * error, -EBADMSG (damage, or more than there can be), -ESTALE (another session's, or a number that came before). Then nothing more can be received, and
- * what `epoch` holds counts for nothing.
+ * what `epoch` holds counts for nothing. -EREMOTEIO: the owner gave up in its midst, and said so.
  */
 _must_check_ int epoch_receive(struct epoch_receiver *receiver, struct epoch *epoch,
 			       struct error *err);

@@ -62,7 +62,8 @@ static void carry(uint64_t cache_bytes, bool pack, struct epoch_counts *ret_coun
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(stream_plain(fds[0], 1000, &stream), 0);
 	frame_reader_init(&reader, stream);
-	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, NULL, &receiver), 0);
+	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, NULL, &receiver),
+			 0);
 	*ret_counts = (struct epoch_counts){ 0 };
 	for (int i = 0; i < EPOCHS; i++) {
 		struct epoch_bytes bytes;
@@ -324,9 +325,8 @@ static int hear_writes(struct epoch_rig *rig, struct disk_sink *sink, struct err
 	assert_int_equal(lseek(rig->wire, 0, SEEK_SET), 0);
 	assert_int_equal(stream_plain(dup(rig->wire), 1000, &stream), 0);
 	frame_reader_init(&reader, stream);
-	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, &sink->sink,
-					    &receiver),
-			 0);
+	assert_int_equal(
+		epoch_receiver_new(&reader, rig->backup, &rig->origin, &sink->sink, &receiver), 0);
 	epoch_clear(&rig->staged, EPOCH_PAGES);
 	r = epoch_receive(receiver, &rig->staged, err);
 	epoch_receiver_free(receiver);

@@ -96,6 +96,25 @@ void progress_numbers(struct progress *progress, const struct move_numbers *numb
 	tell(progress, line, 0);
 }
 
+void progress_guard(struct progress *progress, const char *phase,
+		    const struct move_numbers *numbers, bool now)
+{
+	uint64_t at = clock_now(progress->clock);
+	json_t *line;
+
+	if (progress->fd < 0 || (!now && at - progress->told_ns < BETWEEN_NS))
+		return;
+	progress->told_ns = at;
+	line = json_object();
+	json_object_set_new(line, "phase", json_string(phase));
+	if (numbers) {
+		add(line, "sent", numbers->sent);
+		add(line, "left", numbers->left);
+		add(line, "rate", numbers->rate);
+	}
+	tell(progress, line, 0);
+}
+
 void progress_ran(struct progress *progress, const struct move_numbers *numbers)
 {
 	json_t *line = json_object();
@@ -158,6 +177,7 @@ void progress_end(struct progress *progress, enum move_end end, const struct mov
 		[MOVE_END_CANCELLED] = "cancelled",
 		[MOVE_END_FAILED] = "failed",
 		[MOVE_END_IN_DOUBT] = "in-doubt",
+		[MOVE_END_OFF] = "off",
 	};
 	json_t *line = json_object();
 
@@ -166,7 +186,7 @@ void progress_end(struct progress *progress, enum move_end end, const struct mov
 		if (progress->ended[0])
 			json_object_set_new(line, "ended", json_string(progress->ended));
 		add_cost(line, numbers);
-	} else {
+	} else if (end != MOVE_END_OFF) {
 		json_object_set_new(line, "message", json_string(err->message));
 		add(line, "status", err->status);
 	}

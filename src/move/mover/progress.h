@@ -10,6 +10,8 @@
  *   {"ran":true,"run_ms":230,"left":2147483648}   a restore: it runs, and so many bytes of memory are still to come
  *   {"end":"ran","total_ms":2100,"down_ms":41,"bytes":161000000,"wire_bytes":..,"pages":..,"zero_pages":..,"rounds":4,"streams":2}
  *   with "ended":"..." behind "ran" when the VM has ended since, as its guest or somebody there wished
+ *   {"phase":"fill-disks"|"fill-memory","sent":..,"left":..,"rate":..}, {"phase":"gate"}, {"phase":"protected"}   a guard
+ *   {"end":"off"}          a guard whose user wants no protection any more
  *   {"end":"refused"|"cancelled"|"failed"|"in-doubt","message":"...","status":5}
  *   {"warning":"..."}      the move goes on
  *   {"failpoint":"source.given"}
@@ -30,7 +32,8 @@ enum move_end {
 	MOVE_END_REFUSED,
 	MOVE_END_CANCELLED,
 	MOVE_END_FAILED,
-	MOVE_END_IN_DOUBT
+	MOVE_END_IN_DOUBT,
+	MOVE_END_OFF, /* a guard: it protects no more, as its user wished */
 };
 
 struct move_numbers {
@@ -70,6 +73,9 @@ void progress_phase(struct progress *progress, enum handover_phase phase, const 
 void progress_why(struct progress *progress, const char *why);
 /* Tells the numbers when a tenth of a second has passed since the last line, or `now`. */
 void progress_numbers(struct progress *progress, const struct move_numbers *numbers, bool now);
+/* A guard's phase, by its own name: told at once where `now`, else as numbers are. */
+void progress_guard(struct progress *progress, const char *phase,
+		    const struct move_numbers *numbers, bool now);
 /* The VM runs, and what is left of its memory comes. */
 void progress_ran(struct progress *progress, const struct move_numbers *numbers);
 void progress_warning(struct progress *progress, const char *message);
