@@ -199,6 +199,19 @@ OWNERSHIP = {
         "	return THEN_OPEN;"),
 }
 
+GUEST = {
+    "told-pages-left-out": Mutant(
+        "what was told and nobody took is not in the epoch", [], "[  FAILED  ] a_cut_takes_back_what_nobody_took",
+        "			guest->fresh.words[i] |= __atomic_exchange_n(", "			(void)__atomic_exchange_n("),
+    "cut-in-a-reset": Mutant(
+        "a guest that asks for a reset is cut", [], "[  FAILED  ] no_cut_while_the_guest_asks_for_a_reset",
+        "	if (vm->status == VM_RESETTING || __atomic_load_n(&vm->posted, __ATOMIC_SEQ_CST))",
+        "	if (vm->status == VM_RESETTING)"),
+    "heard-before-the-record": Mutant(
+        "who takes over does not hold its output", [], "[  FAILED  ] it_goes_on_and_is_heard_when_the_record_says_so",
+        "	hold_shut(&guest->vm->hold);\n", ""),
+}
+
 EPOCHS = {
     "dirty-page-missed": Mutant(
         "an epoch lacks the last page of 64 that were written", [], "[  FAILED  ] epochs_carry_memory",
@@ -420,7 +433,7 @@ HOLD = {
         "			hold_lane_took(&sh->lane, iov[0].iov_len, false);"),
 }
 
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **EPOCHS, **ARBITER, **MIRROR, **RING, **HOLD}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **GUEST, **EPOCHS, **ARBITER, **MIRROR, **RING, **HOLD}
 
 
 def make(name, source, copy):

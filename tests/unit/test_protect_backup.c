@@ -187,11 +187,15 @@ static void nothing_is_acknowledged_after_the_claim(void **state)
 static void it_goes_on_and_is_heard_when_the_record_says_so(void **state)
 {
 	struct fixture *f = *state;
+	struct protect_facts facts;
 
 	come_to_claimed(f);
 	assert_true(guest_rig_stands(&f->b.rig));
 	apply_at_last(f);
 	assert_true(guest_rig_runs(&f->b.rig));
+	vmachine_write(&f->b.rig.machine, BUS_PIO, 0x3f8, 1, 'x');
+	protect_guest_facts(f->b.guest, &facts);
+	assert_int_equal(facts.held.items, 2); /* its owner's frame, and what it prints itself */
 	assert_int_equal(protect_frame(&f->b), -1);
 	assert_int_equal(f->b.arrivals, 0);
 	win_confirmation(f);
