@@ -58,7 +58,7 @@ static void say(const char *name, const char *words, char *said, size_t size)
 	if (!words[0] || strcmp(words, said) == 0)
 		return;
 	snprintf(said, size, "%s", words);
-	fprintf(stderr, "%s: %s\n", name, words);
+	fprintf(stderr, "%s: waits for %s\n", name, words);
 }
 
 /* The guards are done; it is the record that counts. */
@@ -76,7 +76,9 @@ static int wait_for_record(const struct command_options *options)
 			nap();
 		r = status_ask(name, "protect-facts", &facts, &err);
 		if (r == 0 && status_says(facts, "mode", "protected")) {
-			if (!options->json)
+			if (options->json)
+				puts("{\"end\":\"protected\"}");
+			else
 				printf("%s is protected by %s; see utsusu status %s\n", name,
 				       options->host, name);
 			return EXIT_STATUS_OK;

@@ -102,7 +102,7 @@ static void print_epochs(const json_t *facts)
 	uint64_t pages = number_of(facts, "pages");
 	char pauses[80], last[32];
 
-	if (!cut)
+	if (!cut || !json_is_true(json_object_get(facts, "guard")))
 		return;
 	format_ms(facts, "last_pause_ns", last, sizeof(last));
 	format_spread(facts, "pause_p50_ns", "pause_p99_ns", pauses, sizeof(pauses));
@@ -121,7 +121,7 @@ static void print_held(const json_t *facts)
 	if (!json_is_true(json_object_get(facts, "gated")))
 		return;
 	format_spread(facts, "hold_p50_ns", "hold_p99_ns", times, sizeof(times));
-	printf("  %-14s %" PRIu64 " (%" PRIu64 " KiB) now; for %s\n", "held output",
+	printf("  %-14s %" PRIu64 " (%" PRIu64 " KiB) now; waits %s\n", "held output",
 	       number_of(facts, "held_items"), number_of(facts, "held_bytes") / KIB(1), times);
 }
 

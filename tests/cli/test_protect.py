@@ -102,7 +102,7 @@ class Protect(Known):
         status = self.good(self.alpha, "status", "web").stdout
         self.assertIn("web runs here, protected by beta", status)
         self.assertRegex(status, r"epoch +7; 5 acknowledged, 2 on the way")
-        self.assertRegex(status, r"held output +2 \(4 KiB\) now; for 12.1 ms p50, 20.0 ms p99")
+        self.assertRegex(status, r"held output +2 \(4 KiB\) now; waits 12.1 ms p50, 20.0 ms p99")
         self.assertIn("web runs on alpha; this is its backup", self.good(self.beta, "status", "web").stdout)
         # Who would move it, or protect it again, is told.
         self.bad(BUSY, "or is protected", self.alpha, "move", "web", "beta")
