@@ -122,7 +122,8 @@ static inline int epoch_rig_hear(struct epoch_rig *rig, const void *bytes, size_
 	*err = (struct error){ 0 };
 	assert_int_equal(stream_plain(epoch_file(bytes, len), 1000, &stream), 0);
 	frame_reader_init(&reader, stream);
-	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, NULL, &receiver), 0);
+	assert_int_equal(epoch_receiver_new(&reader, rig->backup, &rig->origin, NULL, &receiver),
+			 0);
 	epoch_clear(&rig->staged, EPOCH_PAGES);
 	r = epoch_receive(receiver, &rig->staged, err);
 	epoch_receiver_free(receiver);

@@ -89,9 +89,10 @@ struct guard_copy {
 	uint64_t state_at;
 	/* the script */
 	bool refuse_rehearsal, unnamed;
-	uint64_t no_ack_at;  /* whole epochs, counted from 1 */
-	uint64_t prepare_at; /* the VM prepares by itself behind that one */
-	bool loses;	     /* the claim */
+	uint64_t no_ack_at;    /* whole epochs, counted from 1 */
+	uint64_t prepare_at;   /* the VM prepares by itself behind that one */
+	unsigned int stall_ms; /* at the tenth whole epoch */
+	bool loses;	       /* the claim */
 	/* what happened */
 	uint64_t whole, wholes, rehearsals;
 	bool suspected, prepared, applied, failed;
@@ -101,7 +102,7 @@ struct guard_copy {
 
 struct guard_wire {
 	int ends[2]; /* the owner's, the backup's */
-	pthread_t thread;
+	pthread_t there, back;
 	uint64_t passed; /* bytes from the owner; atomic */
 	uint64_t cut_at; /* such bytes; UINT64_MAX: never */
 	bool frozen;	 /* atomic */
@@ -114,6 +115,8 @@ struct guard_rig {
 	struct guard_wire wire;
 	struct move_job owner_job, backup_job;
 	int people; /* the other end of the owner's progress */
+	int hands[2];
+	void (*enter)(enum move_role role); /* each guard's thread, first; NULL: nothing */
 	pthread_t owner, backup;
 	enum move_end owner_end, backup_end;
 	struct error owner_error, backup_error;

@@ -207,9 +207,11 @@ static int take_over(struct backup *backup, enum because because, const char *wh
 	struct error unheard = { 0 };
 	int r = 0;
 
-	pulse_stop(&backup->pulse);
 	if (!backup->last)
 		return give_up(backup, -ENODATA, why[0] ? why : "was not whole yet");
+	/* An owner that lives shall not take this silence for an end before the claim is made. */
+	if (because == BECAUSE_LOST)
+		pulse_stop(&backup->pulse);
 	if (because != BECAUSE_PREPARE)
 		r = ask_to_prepare(backup, because == BECAUSE_NO_ACK ? NULL : why);
 	if (r < 0)
@@ -218,6 +220,7 @@ static int take_over(struct backup *backup, enum because because, const char *wh
 	r = backup_let_go_of_disks(backup);
 	if (r == 0)
 		r = guard->link->ops->prepared(guard->link, &guard->error);
+	pulse_stop(&backup->pulse);
 	if (r == 0)
 		r = await_decision(backup);
 	if (r < 0)

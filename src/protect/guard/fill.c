@@ -156,10 +156,10 @@ static uint64_t find_run(const struct fill *fill, uint32_t disk, uint64_t at, bo
 	const int fd = guard->disks[disk].fd;
 	off_t data = lseek(fd, (off_t)at, SEEK_DATA), end;
 
-	*ret_hole = data < 0 ? errno == ENXIO : (uint64_t)data > at;
+	*ret_hole = data < 0 ? errno == ENXIO : ALIGN_DOWN((uint64_t)data, STORAGE_SECTOR) > at;
 	if (*ret_hole)
 		return data < 0 ? size : ALIGN_DOWN(MIN((uint64_t)data, size), STORAGE_SECTOR);
-	end = data < 0 ? -1 : lseek(fd, (off_t)at, SEEK_HOLE);
+	end = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
 	return end < 0 ? size : MIN(ALIGN_UP((uint64_t)end, STORAGE_SECTOR), size);
 }
 

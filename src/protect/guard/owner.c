@@ -12,7 +12,9 @@
 
 #define LATER_NS (2 * NSEC_PER_MSEC) /* between two tries at a cut that cannot be now */
 #define TAKE_OVER_MS 10000	     /* for a backup that was told to */
-#define IDLE_PAGES 512		     /* of an epoch: hardly anything */
+#define ACK_SILENCES                                                                               \
+	20 /* the longest that an acknowledgement may take, in silences that are suspected */
+#define IDLE_PAGES 512 /* of an epoch: hardly anything */
 
 /* ---- waiting ---- */
 
@@ -268,6 +270,19 @@ static void note_protected(struct owner *owner)
 	__atomic_store_n(&owner->acks.silence_ms, guard->detect_ms, __ATOMIC_RELAXED);
 }
 
+/* A backup that lives and acknowledges nothing holds up all that the guest says. Of the first one it makes its disks whole. */
+static int judge_ack(struct owner *owner, const struct turn *turn, uint64_t now_ns)
+{
+	const struct guard *guard = &owner->guard;
+	const uint64_t limit_ms = owner->told_protected ? (uint64_t)ACK_SILENCES * guard->detect_ms
+							: 2ULL * guard->patience_ms;
+
+	if (acks_last(&owner->acks) >= owner->number ||
+	    now_ns - turn->sent_ns <= limit_ms * NSEC_PER_MSEC)
+		return 0;
+	return give_up(owner, -ETIMEDOUT, "its backup lives, but acknowledges nothing any more");
+}
+
 /* At most one epoch is on its way while the next one is cut. */
 static int wait_for_turn(struct owner *owner, const struct turn *turn)
 {
@@ -288,8 +303,10 @@ static int wait_for_turn(struct owner *owner, const struct turn *turn)
 			note_protected(owner);
 		if (acked + 1 >= owner->number && (now_ns >= turn->due_ns || owner->failover))
 			return 0;
-		r = owner_wait(owner,
-			       acked + 1 >= owner->number ? turn->due_ns - now_ns : UINT64_MAX);
+		r = judge_ack(owner, turn, now_ns);
+		if (r == 0)
+			r = owner_wait(owner, acked + 1 >= owner->number ? turn->due_ns - now_ns
+									 : UINT64_MAX);
 	}
 	return r;
 }
