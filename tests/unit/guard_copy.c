@@ -112,12 +112,16 @@ static int copy_prepared(struct protect_link *link, struct error *err _unused_)
 }
 
 static int copy_apply(struct protect_link *link, uint64_t state_len, uint64_t stopped_ns,
-		      struct error *err _unused_)
+		      struct error *err)
 {
 	struct guard_copy *copy = copy_of(link);
 	uint8_t state[256], seen[256];
 
 	assert_true(copy->prepared && !copy->applied);
+	if (copy->busy) {
+		copy->busy--;
+		return error_set(err, -EREMOTEIO, EXIT_STATUS_BUSY, "disk[0]: is another's");
+	}
 	copy->applied = true;
 	assert_int_equal(guard_state(copy->whole, state), state_len);
 	assert_int_equal(fd_read_at(copy->shared_fd, seen, state_len, copy->state_at), 0);
@@ -137,7 +141,17 @@ static int copy_failed(struct protect_link *link, const char *why, struct error 
 
 static enum protect_word copy_hear(struct protect_link *link, int timeout_ms, char ret_why[160])
 {
-	return guard_words_hear(&copy_of(link)->words, timeout_ms, ret_why);
+	struct guard_copy *copy = copy_of(link);
+	enum protect_word word;
+
+	/* It hears from the arbiter, some time after the owner has begun to give the copy up. */
+	word = guard_words_hear(&copy->words, copy->deaf ? timeout_ms : MIN(timeout_ms, 20),
+				ret_why);
+	if (word != PROTECT_WORD_NONE || copy->deaf || !timeout_ms ||
+	    !__atomic_load_n(&copy->rig->guest.is_off, __ATOMIC_ACQUIRE))
+		return word;
+	snprintf(ret_why, 160, "the record says that its owner is alone");
+	return PROTECT_WORD_OVER;
 }
 
 static const struct protect_link_ops copy_ops = {

@@ -93,6 +93,8 @@ struct guard_copy {
 	uint64_t prepare_at;   /* the VM prepares by itself behind that one */
 	unsigned int stall_ms; /* at the tenth whole epoch */
 	bool loses;	       /* the claim */
+	unsigned int busy;     /* so often its disks are another's */
+	bool deaf;	       /* never hears that its owner is alone */
 	/* what happened */
 	uint64_t whole, wholes, rehearsals;
 	bool suspected, prepared, applied, failed;

@@ -209,6 +209,36 @@ static void protection_is_switched_off(void **state _unused_)
 	guard_rig_free(rig);
 }
 
+/* To give a copy up is a swap; the owner that wanted it died, or was refused. */
+static void what_was_given_up_goes_on_while_the_record_names_it(void **state _unused_)
+{
+	struct guard_rig *rig = guard_rig_new();
+
+	rig->guest.off_at = 5;
+	rig->copy.deaf = true;
+	rig->backup_job.patience_ms = 1500;
+	guard_rig_run(rig);
+	assert_int_equal(rig->owner_end, MOVE_END_OFF);
+	assert_int_equal(rig->backup_end, MOVE_END_RAN);
+	assert_mentions(rig->copy.suspicion, "the record still names it");
+	assert_copy_is(rig, rig->copy.whole, true);
+	guard_rig_free(rig);
+}
+
+/* The last one to have them may not have let go of its disks yet. */
+static void disks_that_are_busy_for_a_moment(void **state _unused_)
+{
+	struct guard_rig *rig = guard_rig_new();
+
+	rig->guest.failover_at = 5;
+	rig->copy.busy = 3;
+	guard_rig_run(rig);
+	assert_int_equal(rig->backup_end, MOVE_END_RAN);
+	assert_int_equal(rig->copy.busy, 0);
+	assert_copy_is(rig, rig->copy.whole, true);
+	guard_rig_free(rig);
+}
+
 static void a_state_that_the_backup_cannot_take(void **state _unused_)
 {
 	struct guard_rig *rig = guard_rig_new();
@@ -370,6 +400,8 @@ int main(void)
 		cmocka_unit_test(nothing_is_acknowledged_once_it_prepares),
 		cmocka_unit_test(a_failover_that_is_wished_at_the_backup),
 		cmocka_unit_test(protection_is_switched_off),
+		cmocka_unit_test(what_was_given_up_goes_on_while_the_record_names_it),
+		cmocka_unit_test(disks_that_are_busy_for_a_moment),
 		cmocka_unit_test(a_state_that_the_backup_cannot_take),
 		cmocka_unit_test(a_journal_that_is_too_small),
 		cmocka_unit_test(a_journal_that_is_full_again_and_again),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "protect/guard/backup_internal.h"
@@ -12,6 +13,8 @@
 	50 /* of a copy that the record may name any moment, as far as this host has heard */
 #define NAMED_MS 100
 #define ANSWER_MS 1000 /* between two looks at nothing, while the arbiter decides */
+#define BUSY_MS 5000   /* for disks that their last holder lets go of, and the steps of that */
+#define BUSY_STEP_MS 50
 
 /* What ended the receiving. */
 enum because {
@@ -19,8 +22,15 @@ enum because {
 	BECAUSE_PLANNED,  /* it said that it shall be so */
 	BECAUSE_PREPARE,  /* the VM has been told already */
 	BECAUSE_NO_ACK,	  /* so has it here */
+	BECAUSE_PARTED,	  /* the owner wants it no longer, and the record may still name it */
 	BECAUSE_WORTHLESS /* nobody can go on from this copy */
 };
+
+/* An owner that gives a copy up only begins with that: as long as the record names the copy, what was put out must stay in it. */
+static enum because parted(const struct backup *backup)
+{
+	return backup->last ? BECAUSE_PARTED : BECAUSE_WORTHLESS;
+}
 
 static int give_up(struct backup *backup, int r, const char *why)
 {
@@ -62,16 +72,17 @@ static int take_frame(struct backup *backup, const struct frame *frame, enum bec
 	case PROTECT_EPOCH:
 		r = backup_take_epoch(backup, frame, err);
 		guard->parted = r == -EREMOTEIO && !backup->broken;
-		*ret_because = backup->broken || r == -EREMOTEIO ? BECAUSE_WORTHLESS
-			       : r > 0				 ? BECAUSE_NO_ACK
-								 : BECAUSE_LOST;
+		*ret_because = backup->broken	 ? BECAUSE_WORTHLESS
+			       : r == -EREMOTEIO ? parted(backup)
+			       : r > 0		 ? BECAUSE_NO_ACK
+						 : BECAUSE_LOST;
 		return r;
 	case PROTECT_TAKE_OVER:
 		*ret_because = BECAUSE_PLANNED;
 		return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED,
 				 "%s: a failover is wanted there", guard->job->peer);
 	case PROTECT_BYE:
-		*ret_because = BECAUSE_WORTHLESS;
+		*ret_because = parted(backup);
 		return guard_take_bye(guard, frame, err);
 	default:
 		*ret_because = BECAUSE_LOST;
@@ -159,18 +170,59 @@ static int ask_to_prepare(struct backup *backup, const char *why)
 	return give_up(backup, -ESTALE, "this copy is not the one that the record names");
 }
 
+/* The owner gave it up: once the record says so, the VM ends. The owner may have died before that, or have been refused: then this copy is the
+ * one to go on from. 0: it is. */
+static int await_record(struct backup *backup, const struct error *why)
+{
+	struct guard *guard = &backup->guard;
+	const uint64_t due_ns = clock_now(guard->clock) + guard->patience_ms * NSEC_PER_MSEC;
+	char words[160];
+
+	pulse_stop(&backup->pulse);
+	while (clock_now(guard->clock) < due_ns) {
+		switch (guard->link->ops->hear(guard->link, ANSWER_MS, words)) {
+		case PROTECT_WORD_NONE:
+			break;
+		case PROTECT_WORD_PREPARE:
+			return 0;
+		default:
+			return error_set(&guard->error, why->code, why->status, "%s", why->message);
+		}
+	}
+	return ask_to_prepare(backup, "its owner gave it up, and the record still names it");
+}
+
+/* Disks that another had a moment ago may be locked for one more. */
+static int order_apply(struct backup *backup, struct error *err)
+{
+	struct guard *guard = &backup->guard;
+	const uint64_t due_ns = clock_now(guard->clock) + BUSY_MS * NSEC_PER_MSEC;
+	const struct timespec step = { .tv_nsec = BUSY_STEP_MS * NSEC_PER_MSEC };
+	int r;
+
+	for (;;) {
+		*err = (struct error){ 0 };
+		r = guard->link->ops->apply(guard->link, backup->state.len,
+					    clock_now(guard->clock) - backup->last_ns, err);
+		if (r == 0 || err->status != EXIT_STATUS_BUSY || clock_now(guard->clock) > due_ns)
+			return r;
+		nanosleep(&step, NULL);
+	}
+}
+
 static int apply(struct backup *backup)
 {
 	struct guard *guard = &backup->guard;
 	const struct buffer *state = &backup->state;
+	struct error err = { 0 };
 	int r = fd_write_at(backup->shared.fd, state->data, state->len, backup->shared.state_at);
 
 	if (r < 0)
 		return error_set(&guard->error, r, EXIT_STATUS_HOST,
 				 "%s: its state cannot be kept: %s", guard->job->name,
 				 strerror(-r));
-	return guard->link->ops->apply(guard->link, state->len,
-				       clock_now(guard->clock) - backup->last_ns, &guard->error);
+	r = order_apply(backup, &err);
+	return r < 0 ? error_set(&guard->error, r, err.status, "%s", err.message) : 0;
 }
 
 /* Until the VM knows what becomes of it: the arbiter may be out of reach for long. 1: it runs here. */
@@ -269,6 +321,10 @@ static int run(struct backup *backup)
 	}
 	progress_guard(&guard->progress, "fill", NULL, true);
 	because = receive(backup, &why);
+	if (because == BECAUSE_PARTED) {
+		r = await_record(backup, &why);
+		return r < 0 ? r : take_over(backup, BECAUSE_PREPARE, why.message);
+	}
 	if (because != BECAUSE_WORTHLESS)
 		return take_over(backup, because, why.message);
 	r = error_set(&guard->error, why.code, why.status, "%s", why.message);
