@@ -137,7 +137,7 @@ static uint32_t ask(struct ownership *ownership)
 static void forget_copy(struct ownership *ownership)
 {
 	ownership->session = (struct ownership_id){ 0 };
-	ownership->acked = ownership->gate_epoch = 0;
+	ownership->acked = ownership->gate_epoch = ownership->ungated = 0;
 	ownership->gated = ownership->give_up = false;
 }
 
@@ -267,8 +267,26 @@ static uint32_t owner_gates(struct ownership *ownership)
 	    is_nobody(&ownership->session) || ownership->off)
 		return 0;
 	ownership->gated = true;
+	ownership->ungated = ownership->cut;
 	ownership->gate_epoch = ownership->cut + 1;
 	return THEN_GATE;
+}
+
+/* Between the gate and the first cut behind it may lie numbers that filled the copy, and were never cut. */
+static uint32_t owner_cut(struct ownership *ownership, uint64_t epoch)
+{
+	if (epoch <= ownership->cut)
+		return 0;
+	if (ownership->gated && ownership->cut < ownership->gate_epoch)
+		ownership->gate_epoch = epoch;
+	ownership->cut = epoch;
+	return 0;
+}
+
+static bool was_cut(const struct ownership *ownership, uint64_t epoch)
+{
+	return epoch <= ownership->cut &&
+	       (epoch <= ownership->ungated || epoch >= ownership->gate_epoch);
 }
 
 static uint32_t owner_gives_up(struct ownership *ownership)
@@ -284,7 +302,7 @@ static uint32_t owner_hears_ack(struct ownership *ownership, const struct owners
 {
 	if (is_nobody(&ownership->session) ||
 	    !ownership_id_equal(&event->session, &ownership->session) ||
-	    event->epoch <= ownership->acked || event->epoch > ownership->cut)
+	    event->epoch <= ownership->acked || !was_cut(ownership, event->epoch))
 		return 0;
 	ownership->acked = event->epoch;
 	return ownership->gated ? THEN_RELEASE : 0;
@@ -308,9 +326,7 @@ static uint32_t owner_step(struct ownership *ownership, const struct ownership_e
 	case WHEN_GATE:
 		return owner_gates(ownership);
 	case WHEN_CUT:
-		if (event->epoch > ownership->cut)
-			ownership->cut = event->epoch;
-		return 0;
+		return owner_cut(ownership, event->epoch);
 	case WHEN_GIVEN_UP:
 		return owner_gives_up(ownership);
 	case WHEN_OFF:

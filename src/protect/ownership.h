@@ -21,7 +21,7 @@
  *     another swap on that revision does, and so does a higher revision. Until then the state is right for both outcomes.
  *   4 An owner that loses its backup stays gated until a swap to SOLO is known to have won.
  *   5 The gate comes first, then the swap to PROTECTED, once an epoch that was cut behind the gate is acknowledged: it contains all that was
- *     put out before. To give up is a swap too.
+ *     put out before. An acknowledgement of a number that was never cut (it filled the copy) counts for nothing. To give up is a swap too.
  *   6 From its claim on a backup acknowledges nothing, and it puts nothing out before a second swap confirms it.
  *   7 The loser of a claim keeps its memory until that confirmation, and may win it back as long as there is none.
  *   8 A record names processes (instances, sessions), not hosts: one that was restarted holds nothing.
@@ -142,7 +142,8 @@ struct ownership {
 	bool runs_held; /* claimant: wants to be confirmed */
 	bool take_back; /* deposed: wants it back */
 	uint64_t cut; /* owner: the last epoch that was cut; never used again by whoever owns it */
-	uint64_t gate_epoch; /* the first one behind the gate */
+	uint64_t ungated;    /* the last one before the gate */
+	uint64_t gate_epoch; /* the first one behind it */
 	uint64_t off_epoch;
 	uint64_t acked; /* owner: by this session; backup: to its owner */
 	uint64_t whole; /* backup: the last epoch that it could go on from; 0 for none */

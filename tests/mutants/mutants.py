@@ -199,6 +199,15 @@ OWNERSHIP = {
         "	return THEN_OPEN;"),
 }
 
+# The explorations and the model have no numbers that are not cut.
+NUMBERS = {
+    "ack-of-a-filling-epoch": Mutant(
+        "what filled a copy acknowledges what was held before the first cut", [],
+        "[  FAILED  ] what_filled_a_copy_acknowledges_nothing",
+        "	return epoch <= ownership->cut && (epoch <= ownership->ungated || epoch >= ownership->gate_epoch);",
+        "	return epoch <= ownership->cut;"),
+}
+
 GUEST = {
     "told-pages-left-out": Mutant(
         "what was told and nobody took is not in the epoch", [], "[  FAILED  ] a_cut_takes_back_what_nobody_took",
@@ -433,7 +442,7 @@ HOLD = {
         "			hold_lane_took(&sh->lane, iov[0].iov_len, false);"),
 }
 
-MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **GUEST, **EPOCHS, **ARBITER, **MIRROR, **RING, **HOLD}
+MUTANTS = {**HANDOVER, **DISKS, **OWNERSHIP, **NUMBERS, **GUEST, **EPOCHS, **ARBITER, **MIRROR, **RING, **HOLD}
 
 
 def make(name, source, copy):
