@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "vm/interrupts.h"
 
 struct fixture {
 	struct guest_place place;
@@ -82,12 +83,9 @@ static bool suspects(struct fixture *f)
 	return prepare;
 }
 
-/* The owner is protected by the backup with epoch 2, which a frame of it waits for. */
-static void come_to_protected(struct fixture *f)
+/* By epoch 2, which is cut now. */
+static void come_to_backed_up(struct fixture *f)
 {
-	protect_drive_net(&f->a);
-	protect_come_to_protected(&f->a);
-	protect_send(&f->a, 8);
 	assert_int_equal(protect_cut(&f->a, 2, &f->cut), 0);
 	come_to_backing_up(f);
 	f->b.record = f->a.record;
@@ -95,15 +93,29 @@ static void come_to_protected(struct fixture *f)
 	assert_true(has_whole(f, 2));
 }
 
-static void come_to_claimed(struct fixture *f)
+/* The owner is protected by the backup with epoch 2, which a frame of it waits for. */
+static void come_to_protected(struct fixture *f)
 {
-	come_to_protected(f);
+	protect_drive_net(&f->a);
+	protect_come_to_protected(&f->a);
+	protect_send(&f->a, 8);
+	come_to_backed_up(f);
+}
+
+static void claim(struct fixture *f)
+{
 	assert_true(suspects(f));
 	protect_wait_told(&f->b, "backup-prepare");
 	assert_int_equal(protect_guest_prepared(f->b.guest, protect_guard, &f->b.err), 0);
 	assert_int_equal(protect_next_swap(&f->b), OWNERSHIP_CLAIMED);
 	protect_answer(&f->b, WHEN_WON);
 	protect_wait_told(&f->b, "backup-apply");
+}
+
+static void come_to_claimed(struct fixture *f)
+{
+	come_to_protected(f);
+	claim(f);
 }
 
 /* What the guard does: RAM and the last whole epoch's state. */
@@ -216,6 +228,38 @@ static void it_goes_on_and_is_heard_when_the_record_says_so(void **state)
 	assert_int_equal(f->b.rig.overs, 0);
 }
 
+/* A load counts on the barrier that is held since the VM was made. */
+static void a_claimant_that_is_to_end_is_loaded_first(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t exits;
+
+	come_to_claimed(f);
+	assert_true(protect_guest_ends(f->b.guest));
+	assert_false(f->b.rig.vm->finishing);
+	exits = guest_rig_exits(&f->b.rig);
+	apply_at_last(f);
+	win_confirmation(f);
+	if (f->b.want.mode != OWNERSHIP_STOPPED)
+		protect_next_swap(&f->b);
+	assert_int_equal(f->b.want.mode, OWNERSHIP_STOPPED);
+	protect_answer(&f->b, WHEN_WON);
+	guest_rig_turn_until(&f->b.rig, &f->b.overs, 1);
+	assert_false(f->b.ran);
+	assert_int_equal(guest_rig_exits(&f->b.rig), exits);
+}
+
+static void no_load_while_queues_finish(void **state)
+{
+	struct fixture *f = *state;
+
+	come_to_backing_up(f);
+	vm_finish_requests(f->b.rig.vm, true);
+	assert_true(f->b.rig.vm->finishing);
+	assert_int_equal(move_guest_load(f->b.rig.guest, protect_guard, 8, 0, true, &f->b.err),
+			 -EBUSY);
+}
+
 static void it_may_be_moved_after_it_took_over(void **state)
 {
 	struct fixture *f = *state;
@@ -320,6 +364,8 @@ int main(void)
 		ONE(only_the_named_one_claims),
 		ONE(nothing_is_acknowledged_after_the_claim),
 		ONE(it_goes_on_and_is_heard_when_the_record_says_so),
+		ONE(a_claimant_that_is_to_end_is_loaded_first),
+		ONE(no_load_while_queues_finish),
 		ONE(it_may_be_moved_after_it_took_over),
 		ONE(a_confirmation_that_is_lost_ends_it),
 		ONE(a_damaged_state_is_not_run),

@@ -67,6 +67,10 @@ static int judge_load(const struct move_guest *guest, uint64_t len, struct error
 		return error_set(err, -EALREADY, EXIT_STATUS_FAILED,
 				 "%s: its state was loaded before; begin the move anew",
 				 guest->vm->config->name);
+	if (guest->vm->finishing)
+		return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
+				 "%s: its queues finish what they have; a load needs them to stand",
+				 guest->vm->config->name);
 	if (len > MOVE_STATE_MAX)
 		return error_set(err, -EMSGSIZE, EXIT_STATUS_FAILED,
 				 "%s: a state of %llu bytes is more than there can be",

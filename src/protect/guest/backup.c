@@ -97,6 +97,23 @@ static int load(struct protect_guest *guest, const void *owner, uint64_t state_l
 	return r;
 }
 
+/* One that is to end does not run here, not even for a moment. */
+static int run_held(struct protect_guest *guest, const void *owner, struct error *err)
+{
+	int r = guest->off ? vm_hold(guest->vm, VM_HELD_BY_PROTECT) : 0;
+
+	if (r < 0 && r != -EALREADY)
+		return error_set(err, r, EXIT_STATUS_FAILED, "%s: cannot be stopped: it is %s",
+				 guest->vm->config->name, vm_status_name(guest->vm->status));
+	r = move_guest_run_held(guest->move, owner, err);
+	if (r < 0)
+		return r;
+	(void)!protect_step_plain(guest, WHEN_RUNS_HELD);
+	if (guest->off)
+		protect_stand_off(guest);
+	return 0;
+}
+
 int protect_guest_apply(struct protect_guest *guest, const void *owner, uint64_t state_len,
 			uint64_t stopped_ns, struct error *err)
 {
@@ -106,11 +123,7 @@ int protect_guest_apply(struct protect_guest *guest, const void *owner, uint64_t
 		r = judge_apply(guest, err);
 	if (r == 0 && !guest->loaded)
 		r = load(guest, owner, state_len, stopped_ns, err);
-	if (r == 0)
-		r = move_guest_run_held(guest->move, owner, err);
-	if (r == 0)
-		(void)!protect_step_plain(guest, WHEN_RUNS_HELD);
-	return r;
+	return r < 0 ? r : run_held(guest, owner, err);
 }
 
 int protect_guest_failed(struct protect_guest *guest, const void *owner, const char *why,

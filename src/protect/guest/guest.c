@@ -164,15 +164,33 @@ uint32_t protect_step_epoch(struct protect_guest *guest, enum ownership_event_ki
 
 /* ---- the guest's end ---- */
 
+/* What it goes on with is not here yet: the barrier that is held since it was made is what the load counts on. */
+static bool awaits_its_state(const struct protect_guest *guest)
+{
+	return guest->ownership.role == OWNERSHIP_CLAIMS && !guest->ownership.runs_held;
+}
+
 /* It stands, but for its queues' threads: what was put out before still leaves. */
-static void stand_off(struct protect_guest *guest)
+void protect_stand_off(struct protect_guest *guest)
 {
 	struct vm *vm = guest->vm;
+	int r;
 
-	if (vm->holders & VM_HELD_BY_PROTECT || vm_hold(vm, VM_HELD_BY_PROTECT) < 0)
+	if (guest->ownership.off || awaits_its_state(guest))
+		return;
+	r = vm_hold(vm, VM_HELD_BY_PROTECT);
+	if (r < 0 && r != -EALREADY)
 		return;
 	vm_finish_requests(vm, true);
 	(void)!protect_step_epoch(guest, WHEN_OFF, guest->ownership.cut + 1);
+}
+
+void protect_is_off(struct protect_guest *guest)
+{
+	if (guest->off)
+		return;
+	guest->off = true;
+	guest->off_at_ns = protect_now(guest);
 }
 
 static bool may_have_an_heir(const struct protect_guest *guest)
@@ -191,9 +209,8 @@ bool protect_guest_ends(struct protect_guest *guest)
 		return false;
 	if (!may_have_an_heir(guest) && !guest->relay)
 		return false;
-	guest->off = true;
-	guest->off_at_ns = protect_now(guest);
-	stand_off(guest);
+	protect_is_off(guest);
+	protect_stand_off(guest);
 	wait_for_tick(guest);
 	return true;
 }
@@ -204,7 +221,7 @@ static void tick_expired(struct loop_timer *timer)
 	const uint64_t now = protect_now(guest);
 
 	if (guest->off)
-		stand_off(guest); /* a reset was under way */
+		protect_stand_off(guest); /* a reset was under way, or it was to be loaded */
 	if (guest->off && !may_have_an_heir(guest) && now >= guest->off_at_ns + OFF_WAITS_NS)
 		protect_tell_over(guest, false, "the guest switched itself off");
 	if (guest->ownership.role == OWNERSHIP_IS_DEPOSED &&

@@ -89,6 +89,10 @@ uint32_t protect_step_plain(struct protect_guest *guest, enum ownership_event_ki
 uint32_t protect_step_epoch(struct protect_guest *guest, enum ownership_event_kind kind,
 			    uint64_t epoch);
 void protect_act(struct protect_guest *guest, uint32_t actions);
+/* The guest wants to end, or is to. */
+void protect_is_off(struct protect_guest *guest);
+/* Of such a one: it runs no more, and the record is to say so. Where that is not possible yet: nothing. */
+void protect_stand_off(struct protect_guest *guest);
 bool protect_is_nobody(const struct ownership_id *id);
 /* Whether `owner` is the guard of this side. */
 _must_check_ int protect_expect(const struct protect_guest *guest, const void *owner,
