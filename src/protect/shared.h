@@ -7,9 +7,10 @@
  *
  *   [bitmap: a bit for each page of RAM, 64-bit words, rounded up to 4 KiB][numbers: u64 * pages, rounded up][content: pages * 4 KiB][state: EPOCH_STATE_MAX]
  *
- * The state of an epoch is a container: PROTECT_STATE_HEAD bytes {"UPST", u16 version, u16 0, u64 vm_len, u64 held_len}, vm_len bytes of vm/save.h's
+ * The state of an epoch is a container: PROTECT_STATE_HEAD bytes {"UPST", u16 version, u16 flags, u64 vm_len, u64 held_len}, vm_len bytes of vm/save.h's
  * sections, held_len bytes of held output: for each network device (but vhost's) in the configuration's order, then the serial and the virtio console,
- * {u64 len, a section of base/hold.h}. Little-endian.
+ * {u64 len, a section of base/hold.h}. Little-endian. Flags: bit 0: the guest had switched itself off, or its user wanted its end; who goes on from
+ * there does not run it.
  */
 
 #include <sys/uio.h>
@@ -41,6 +42,11 @@ void protect_shared_trim(struct protect_shared *shared, uint64_t keep_pages);
 #define PROTECT_STATE_VERSION 1
 /* What stands before the parts. */
 void protect_state_head(uint8_t head[PROTECT_STATE_HEAD], uint64_t vm_len, uint64_t held_len);
+/* The same container, of a guest that is to end. */
+#define PROTECT_STATE_OFF 1
+void protect_state_set_flags(uint8_t head[PROTECT_STATE_HEAD], uint16_t flags);
+/* Of a container that protect_state_parts took. */
+uint16_t protect_state_flags(const void *state);
 /* Of a container (a peer's bytes): where its two parts lie. -EBADMSG. */
 _must_check_ int protect_state_parts(const void *state, size_t len, struct iovec *ret_vm,
 				     struct iovec *ret_held);

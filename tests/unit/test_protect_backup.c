@@ -249,6 +249,33 @@ static void a_claimant_that_is_to_end_is_loaded_first(void **state)
 	assert_int_equal(guest_rig_exits(&f->b.rig), exits);
 }
 
+/* Its state is that of a guest which would go on behind the instruction that switched it off. */
+static void a_guest_that_switched_itself_off_stays_so(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t exits;
+
+	protect_drive_net(&f->a);
+	protect_come_to_protected(&f->a);
+	protect_send(&f->a, 8);
+	vm_post(f->a.rig.vm, VM_POSTED_POWER_OFF);
+	guest_rig_turn_for(&f->a.rig, 20);
+	come_to_backed_up(f);
+	claim(f);
+	exits = guest_rig_exits(&f->b.rig);
+	apply_at_last(f);
+	win_confirmation(f);
+	assert_int_equal(protect_frame(&f->b), 8);
+	if (f->b.want.mode != OWNERSHIP_STOPPED)
+		protect_next_swap(&f->b);
+	assert_int_equal(f->b.want.mode, OWNERSHIP_STOPPED);
+	protect_answer(&f->b, WHEN_WON);
+	guest_rig_turn_until(&f->b.rig, &f->b.overs, 1);
+	assert_false(f->b.ran);
+	assert_string_equal(f->b.why, "the guest switched itself off");
+	assert_int_equal(guest_rig_exits(&f->b.rig), exits);
+}
+
 static void no_load_while_queues_finish(void **state)
 {
 	struct fixture *f = *state;
@@ -365,6 +392,7 @@ int main(void)
 		ONE(nothing_is_acknowledged_after_the_claim),
 		ONE(it_goes_on_and_is_heard_when_the_record_says_so),
 		ONE(a_claimant_that_is_to_end_is_loaded_first),
+		ONE(a_guest_that_switched_itself_off_stays_so),
 		ONE(no_load_while_queues_finish),
 		ONE(it_may_be_moved_after_it_took_over),
 		ONE(a_confirmation_that_is_lost_ends_it),

@@ -95,9 +95,23 @@ static void a_container_has_its_parts(void **state _unused_)
 	assert_memory_equal(held.iov_base, "held", 4);
 }
 
+static void a_container_knows_of_its_guests_end(void **state _unused_)
+{
+	uint8_t bytes[PROTECT_STATE_HEAD + 12];
+	struct iovec vm, held;
+
+	fill(bytes);
+	assert_int_equal(protect_state_flags(bytes), 0);
+	protect_state_set_flags(bytes, PROTECT_STATE_OFF);
+	assert_int_equal(protect_state_parts(bytes, sizeof(bytes), &vm, &held), 0);
+	assert_int_equal(protect_state_flags(bytes), PROTECT_STATE_OFF);
+	protect_state_set_flags(bytes, PROTECT_STATE_OFF << 1);
+	assert_int_equal(protect_state_parts(bytes, sizeof(bytes), &vm, &held), -EBADMSG);
+}
+
 static void a_damaged_container_is_refused(void **state _unused_)
 {
-	/* magic, version, reserved, both lengths */
+	/* magic, version, flags, both lengths */
 	static const unsigned int places[] = { 0, 4, 6, 8, 15, 16, 23 };
 	uint8_t bytes[PROTECT_STATE_HEAD + 12];
 	struct iovec vm, held;
@@ -137,6 +151,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_could_shrink_is_refused),
 		cmocka_unit_test(a_file_for_less_memory_is_refused),
 		cmocka_unit_test(a_container_has_its_parts),
+		cmocka_unit_test(a_container_knows_of_its_guests_end),
 		cmocka_unit_test(a_damaged_container_is_refused),
 		cmocka_unit_test(sections_follow_each_other),
 	};

@@ -94,6 +94,8 @@ static int load(struct protect_guest *guest, const void *owner, uint64_t state_l
 	hold_cut(&guest->vm->hold, guest->ownership.whole);
 	r = protect_held_import(guest->vm, &held, err);
 	guest->loaded = r == 0;
+	if (r == 0 && protect_state_flags(state) & PROTECT_STATE_OFF)
+		protect_is_off(guest);
 	return r;
 }
 

@@ -85,6 +85,7 @@ static int save_state(struct protect_guest *guest, struct protect_cut *cut, stru
 	if (r < 0)
 		return r;
 	protect_state_head(out->data, vm_end - PROTECT_STATE_HEAD, out->len - vm_end);
+	protect_state_set_flags(out->data, guest->off ? PROTECT_STATE_OFF : 0);
 	memcpy(guest->shared.state, out->data, out->len);
 	cut->state_len = out->len;
 	return 0;
