@@ -255,7 +255,10 @@ static enum protect_word word_of(const json_t *event, char ret_why[160])
 	const char *name = json_string_value(json_object_get(event, "event"));
 	const char *why = json_string_value(json_object_get(event, "why"));
 
-	if (json_is_false(json_object_get(event, "ran")) && !(why && why[0]))
+	/* An empty one is success. */
+	if (json_is_true(json_object_get(event, "ran")))
+		why = "";
+	else if (json_is_false(json_object_get(event, "ran")) && !(why && why[0]))
 		why = "did not run here";
 	snprintf(ret_why, 160, "%s", why ? why : "");
 	for (size_t i = 0; name && i < ARRAY_SIZE(words); i++)

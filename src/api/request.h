@@ -75,7 +75,7 @@
  *   protect-off    -                                 -               - later, to the guard: {"event": "protect-off", "why": "..."}
  *   protect-failover -                               -               - later, to the guard: {"event": "protect-failover", ...}
  *   backup-begin   session, peer                     -               - after arrive-begin over this connection; later, to it: {"event": "backup-prepare"},
- *                                                                    {"event": "backup-apply"}, {"event": "backup-over"}, each with "why"
+ *                                                                    {"event": "backup-apply"}, {"event": "backup-over", "ran": bool}, each with "why"
  *   backup-whole   epoch                             -               ack (bool)
  *   backup-suspect why                               -               prepare (bool)
  *   backup-prepared -                                -               -

@@ -202,7 +202,7 @@ void api_server_swap(struct api_server *server, const void *client,
 		     const struct ownership_record *want);
 /* Tells a guard one of struct protect_guest_events' words. */
 void api_server_tell_guard(struct api_server *server, const void *client, const char *what,
-			   const char *why);
+			   bool ran, const char *why);
 /* Tells the clients that asked for events of something that has no number: `event` is its name. */
 void api_server_changed(struct api_server *server, const char *event, const char *detail);
 

@@ -3,6 +3,7 @@
 /* What guards, relays and users ask of a VM's protection. Each is one function of protect/guest/guest.h, done at once. */
 
 #include <errno.h>
+#include <string.h>
 
 #include "api/server_internal.h"
 #include "base/hex.h"
@@ -313,7 +314,12 @@ void api_server_swap(struct api_server *server, const void *client,
 }
 
 void api_server_tell_guard(struct api_server *server, const void *client, const char *what,
-			   const char *why)
+			   bool ran, const char *why)
 {
-	server_tell_client(server, client, json_pack("{s:s, s:s}", "event", what, "why", why));
+	json_t *event = json_pack("{s:s}", "event", what);
+
+	if (strcmp(what, "backup-over") == 0)
+		json_object_set_new(event, "ran", json_boolean(ran));
+	json_object_set_new(event, "why", json_string(why));
+	server_tell_client(server, client, event);
 }

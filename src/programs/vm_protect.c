@@ -14,11 +14,11 @@ static void swap(void *ctx, const void *owner, const struct ownership_record *wa
 	api_server_swap(process->server, owner, want);
 }
 
-static void tell_guard(void *ctx, const void *owner, const char *what, const char *why)
+static void tell_guard(void *ctx, const void *owner, const char *what, bool ran, const char *why)
 {
 	struct vm_process *process = ctx;
 
-	api_server_tell_guard(process->server, owner, what, why);
+	api_server_tell_guard(process->server, owner, what, ran, why);
 }
 
 struct protect_news {

@@ -24,13 +24,15 @@ static void on_swap(void *ctx, const void *owner, const struct ownership_record 
 	f->want = *want;
 }
 
-static void on_tell_guard(void *ctx, const void *owner, const char *what, const char *why _unused_)
+static void on_tell_guard(void *ctx, const void *owner, const char *what, bool ran, const char *why)
 {
 	struct protect_rig *f = ctx;
 
 	assert_ptr_equal(owner, protect_guard);
 	f->tellings++;
 	snprintf(f->told, sizeof(f->told), "%s", what);
+	f->told_ran = ran;
+	snprintf(f->told_why, sizeof(f->told_why), "%s", why);
 }
 
 static void on_changed(void *ctx, const char *what, const char *why _unused_)

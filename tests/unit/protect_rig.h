@@ -22,8 +22,8 @@ struct protect_rig {
 	unsigned int swaps, tellings, overs, arrivals, changes;
 	struct ownership_record want;
 	const void *swapped_by;
-	char told[32], changed[32], why[160];
-	bool ran;
+	char told[32], told_why[160], changed[32], why[160];
+	bool told_ran, ran;
 	/* The arbiter's record. */
 	struct ownership_record record;
 	/* The other end of the cable, and the guest's driver. */

@@ -366,9 +366,13 @@ static void relay_and_guard_are_told(void **state)
 	expect_in(hear(f), "{\"event\":\"arbiter-swap\",\"want\":{\"version\":1,\"generation\":5,"
 			   "\"mode\":\"solo\",\"owner\":\"ab000000000000000000000000000000\","
 			   "\"revision\":3}}");
-	api_server_tell_guard(f->server, f->vm.owner, "backup-apply", "");
+	api_server_tell_guard(f->server, f->vm.owner, "backup-apply", false, "");
 	expect_in(hear(f), "{\"event\":\"backup-apply\",\"why\":\"\"}");
-	api_server_tell_guard(f->server, f, "backup-apply", "");
+	api_server_tell_guard(f->server, f->vm.owner, "backup-over", true, "");
+	expect_in(hear(f), "{\"event\":\"backup-over\",\"ran\":true,\"why\":\"\"}");
+	api_server_tell_guard(f->server, f->vm.owner, "backup-over", false, "the cable");
+	expect_in(hear(f), "{\"event\":\"backup-over\",\"ran\":false,\"why\":\"the cable\"}");
+	api_server_tell_guard(f->server, f, "backup-apply", false, "");
 	assert_string_equal(hear(f), "");
 }
 

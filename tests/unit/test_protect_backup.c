@@ -214,6 +214,9 @@ static void it_goes_on_and_is_heard_when_the_record_says_so(void **state)
 	/* What its owner had not put out comes first. */
 	assert_int_equal(protect_frame(&f->b), 8);
 	protect_wait_changed(&f->b, "took-over");
+	assert_string_equal(f->b.told, "backup-over");
+	assert_string_equal(f->b.told_why, ""); /* what a guard takes for success */
+	assert_true(f->b.told_ran);
 	assert_int_equal(f->b.arrivals, 1);
 	assert_false(guest_place_disk_is_free(&f->place));
 	/* Its guard may go; it can be protected again, from its last epoch on. */
@@ -319,6 +322,9 @@ static void a_confirmation_that_is_lost_ends_it(void **state)
 	protect_answer(&f->b, WHEN_LOST);
 	guest_rig_turn_until(&f->b.rig, &f->b.overs, 1);
 	assert_true(f->b.ran);
+	assert_string_equal(f->b.told, "backup-over");
+	assert_false(f->b.told_ran);
+	assert_true(f->b.told_why[0]);
 	assert_int_equal(protect_frame(&f->b), -1);
 	assert_true(guest_rig_stands(&f->b.rig));
 }

@@ -174,7 +174,7 @@ static void words_are_heard(void **state _unused_)
 				    "{\"event\":\"protect-off\",\"why\":\"\"}\n"
 				    "{\"event\":\"protect-failover\"}\n"
 				    "{\"event\":\"backup-over\",\"ran\":false}\n"
-				    "{\"event\":\"backup-over\",\"why\":\"\"}\n" },
+				    "{\"event\":\"backup-over\",\"ran\":true,\"why\":\"it runs\"}\n" },
 	};
 	static const enum protect_word words[] = { PROTECT_WORD_APPLY,	  PROTECT_WORD_OFF,
 						   PROTECT_WORD_FAILOVER, PROTECT_WORD_OVER,

@@ -110,7 +110,7 @@ static void tell_role(struct protect_guest *guest, enum ownership_role before, b
 	if (before == OWNERSHIP_CLAIMS && role == OWNERSHIP_IS_SOLO) {
 		guest->side = SIDE_NONE;
 		guest->took_over = true;
-		protect_tell_guard(guest, TELL_OVER, "it runs here");
+		protect_tell_guard(guest, TELL_OVER, "");
 		protect_tell_arrived(guest);
 		protect_tell_changed(guest, "took-over", "");
 	} else if (role == OWNERSHIP_IS_PROTECTED && before != role) {

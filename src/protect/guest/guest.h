@@ -54,8 +54,10 @@ struct protect_facts {
 struct protect_guest_events {
 	/* To the relay `owner`: put `want` there. */
 	void (*swap)(void *ctx, const void *owner, const struct ownership_record *want);
-	/* To the guard: "backup-prepare", "backup-apply", "protect-off", "protect-failover", "backup-over" (`why`: a line, else ""). */
-	void (*tell_guard)(void *ctx, const void *owner, const char *what, const char *why);
+	/* To the guard: "backup-prepare", "backup-apply", "protect-off", "protect-failover", "backup-over" (`ran`: it runs here from now on; else
+	 * `why` it does not). `why`: a line, else "". */
+	void (*tell_guard)(void *ctx, const void *owner, const char *what, bool ran,
+			   const char *why);
 	/* For people and the event stream: "protected", "solo", "took-over", "backup-lost", "deposed", "suspects", "take-over-failed", "foreign". */
 	void (*changed)(void *ctx, const char *what, const char *why);
 	/* A backup took over: from here on it is a VM like any other. */

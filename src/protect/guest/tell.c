@@ -41,7 +41,7 @@ static void tell_the_guard(struct protect_guest *guest)
 	for (unsigned int i = 0; i < ARRAY_SIZE(telling_names) && guest->told; i++)
 		if (tellings & 1U << i)
 			guest->events.tell_guard(guest->events.ctx, guest->told, telling_names[i],
-						 guest->telling_why);
+						 guest->took_over, guest->telling_why);
 }
 
 static void later_expired(struct loop_timer *timer)
