@@ -344,6 +344,26 @@ static void a_damaged_state_is_not_run(void **state)
 	guest_rig_turn_until(&f->b.rig, &f->b.overs, 1);
 }
 
+/* The VM may live nowhere else by now. */
+static void damaged_held_output_does_not_stop_it(void **state)
+{
+	struct fixture *f = *state;
+	struct protect_facts facts;
+	struct iovec vm, held;
+
+	come_to_claimed(f);
+	assert_int_equal(protect_state_parts(f->a.shared.state, f->cut.state_len, &vm, &held), 0);
+	((uint8_t *)held.iov_base)[8] ^= 1;
+	apply_at_last(f);
+	protect_guest_facts(f->b.guest, &facts);
+	assert_int_equal(facts.held.items, 0);
+	win_confirmation(f);
+	assert_true(guest_rig_runs(&f->b.rig));
+	protect_drive_net(&f->b);
+	protect_send(&f->b, 9);
+	assert_int_equal(protect_frame(&f->b), 9);
+}
+
 static void no_state_counts_before_the_claim(void **state)
 {
 	struct fixture *f = *state;
@@ -403,6 +423,7 @@ int main(void)
 		ONE(it_may_be_moved_after_it_took_over),
 		ONE(a_confirmation_that_is_lost_ends_it),
 		ONE(a_damaged_state_is_not_run),
+		ONE(damaged_held_output_does_not_stop_it),
 		ONE(no_state_counts_before_the_claim),
 		ONE(without_its_guard_a_copy_ends),
 		ONE(a_copy_that_was_given_up_ends),

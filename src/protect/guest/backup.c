@@ -70,6 +70,19 @@ static int judge_apply(const struct protect_guest *guest, struct error *err)
 			 guest->vm->config->name, ownership_role_name(guest->ownership.role));
 }
 
+/* Held output is what its owner may not have put out: less than the VM, which by now may live nowhere else. Still. */
+static void take_held(struct protect_guest *guest, const struct iovec *held)
+{
+	struct vm *vm = guest->vm;
+	struct error err = { 0 };
+
+	if (protect_held_import(vm, held, &err) == 0)
+		return;
+	log_line(vm->log, LOG_LEVEL_WARNING,
+		 "what its owner had not put out yet is lost; the guest goes on: %s", err.message);
+	hold_drop_all(&vm->hold);
+}
+
 /* The VM stands before its first instruction since it was made. All that it puts out is of epochs that its last owner never cut. */
 static int load(struct protect_guest *guest, const void *owner, uint64_t state_len,
 		uint64_t stopped_ns, struct error *err)
@@ -92,11 +105,11 @@ static int load(struct protect_guest *guest, const void *owner, uint64_t state_l
 		return r;
 	hold_shut(&guest->vm->hold);
 	hold_cut(&guest->vm->hold, guest->ownership.whole);
-	r = protect_held_import(guest->vm, &held, err);
-	guest->loaded = r == 0;
-	if (r == 0 && protect_state_flags(state) & PROTECT_STATE_OFF)
+	take_held(guest, &held);
+	guest->loaded = true;
+	if (protect_state_flags(state) & PROTECT_STATE_OFF)
 		protect_is_off(guest);
-	return r;
+	return 0;
 }
 
 /* One that is to end does not run here, not even for a moment. */
