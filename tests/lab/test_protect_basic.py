@@ -72,7 +72,7 @@ def test_each_kind_of_wire_and_of_patience(protecting, guarded):
 
 
 @pytest.mark.parametrize("command, said", [
-    (["move", "{name}", "{backup}"], "failover"),
+    (["move", "{name}", "{backup}"], "protected"),
     (["save", "{name}", f"{STATE}/saved"], "protected"),
     (["upgrade", "{name}"], "protected"),
     (["protect", "{name}", "{backup}"], "protected"),
