@@ -302,24 +302,32 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
 	settle(server);
 }
 
+/* A line for people; NULL: it is welcome. */
+static const char *why_refused(const struct gdb_server *server, int fd)
+{
+	const struct gdb_server_params *params = &server->params;
+
+	if (params->vm->stepper.stepped)
+		return "a debugger was refused: a watch with --exact has the breakpoints";
+	if (server->state != NOBODY || params->vm->status == VM_ENDED ||
+	    !fd_peer_is(fd, server->owner))
+		return "a second debugger, or another user's, was refused";
+	return params->refuses ? params->refuses(params->ctx) : NULL;
+}
+
 static void listening_ready(struct loop_watch *watch, uint32_t events _unused_)
 {
 	struct gdb_server *server = container_of(watch, struct gdb_server, listening);
 	_cleanup_(fd_closep) int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	const char *why;
 
 	if (fd < 0)
 		return;
 	if (server->state == SESSION) /* it may have gone just now */
 		client_ready(&server->client, EPOLLIN);
-	if (server->params.vm->stepper.stepped) {
-		log_line(server->params.log, LOG_LEVEL_WARNING,
-			 "gdb: a debugger was refused: a watch with --exact has the breakpoints");
-		return;
-	}
-	if (server->state != NOBODY || server->params.vm->status == VM_ENDED ||
-	    !fd_peer_is(fd, server->owner)) {
-		log_line(server->params.log, LOG_LEVEL_WARNING,
-			 "gdb: a second debugger, or another user's, was refused");
+	why = why_refused(server, fd);
+	if (why) {
+		log_line(server->params.log, LOG_LEVEL_WARNING, "gdb: %s", why);
 		return;
 	}
 	gdb_session_begin(&server->session, &guest_ops, server);

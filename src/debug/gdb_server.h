@@ -23,6 +23,8 @@ struct gdb_server_params {
 	bool wait;     /* the guest does not begin before a client has let it */
 	void (*kill)(
 		void *ctx); /* GDB's kill: the VM shall end by force after the present turn of the loop */
+	/* Why no debugger may come now, a line with the way out; NULL (also the function): one may. */
+	const char *(*refuses)(void *ctx);
 	void *ctx;
 };
 

@@ -11,6 +11,17 @@ static void kill_vm(void *ctx)
 	vm_process_ops.force_stop(ctx);
 }
 
+/* A guest that a debugger holds is in no epoch, and its breakpoints are not in the backup's. */
+static const char *refuses(void *ctx)
+{
+	const struct vm_process *process = ctx;
+
+	return process->protect && protect_guest_is_busy(process->protect)
+		       ? "a debugger was refused: the VM is protected, or a backup; end that first "
+			 "with utsusu protect NAME --off"
+		       : NULL;
+}
+
 int vm_process_open_gdb(struct vm_process *process, struct error *err)
 {
 	const struct gdb_config *config = &process->launch.config.gdb;
@@ -20,6 +31,7 @@ int vm_process_open_gdb(struct vm_process *process, struct error *err)
 		.log = &process->log,
 		.wait = config->wait,
 		.kill = kill_vm,
+		.refuses = refuses,
 		.ctx = process,
 	};
 	int r;

@@ -34,6 +34,7 @@ struct rig {
 	bool no_ack;
 	struct gdb_framing framing;
 	unsigned int killed, went_on, ended;
+	const char *refuses; /* NULL: nothing */
 };
 
 static inline void on_ended(void *ctx, enum vm_end how _unused_, const char *why _unused_)
@@ -69,11 +70,18 @@ static inline void make_vm(struct rig *rig, const void *kernel, size_t len)
 		fail_msg("%s", err.message);
 }
 
+static inline const char *on_refuses(void *ctx)
+{
+	return ((struct rig *)ctx)->refuses;
+}
+
 /* The guest waits for the debugger before its first instruction. */
 static inline struct rig *rig_new(const void *kernel, size_t len)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
-	struct gdb_server_params params = { .wait = true, .kill = on_kill, .ctx = rig };
+	struct gdb_server_params params = {
+		.wait = true, .kill = on_kill, .refuses = on_refuses, .ctx = rig
+	};
 	struct error err = { 0 };
 
 	make_vm(rig, kernel, len);

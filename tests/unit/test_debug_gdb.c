@@ -503,6 +503,23 @@ static void a_vm_that_stands_can_be_ended(void **state)
 	assert_string_equal(next_packet(rig), "closed");
 }
 
+static void none_may_come_to_a_vm_that_is_protected(void **state)
+{
+	struct rig *rig = *state;
+	char byte;
+
+	run(rig);
+	rig->refuses = "a debugger was refused: the VM is protected";
+	rig->client = connect_to(rig->path);
+	for (int i = 0; i < PATIENCE && !has_input(rig); i++)
+		turn(rig);
+	assert_int_equal(recv(rig->client, &byte, 1, MSG_DONTWAIT), 0);
+	assert_false(rig->vm->debugged);
+	fd_close(rig->client);
+	rig->refuses = NULL;
+	join(rig);
+}
+
 static void a_second_client_is_refused(void **state)
 {
 	struct rig *rig = *state;
@@ -711,6 +728,7 @@ int main(void)
 		TEST(kill_asks_for_the_end),
 		TEST(the_end_is_told),
 		TEST(a_vm_that_stands_can_be_ended),
+		TEST(none_may_come_to_a_vm_that_is_protected),
 		TEST(a_second_client_is_refused),
 		TEST(a_watch_that_steps_keeps_debuggers_away),
 		TEST(a_request_is_seen_as_a_stop),

@@ -31,9 +31,11 @@ static int judge_cut(const struct protect_guest *guest, uint64_t epoch, struct e
 	return 0;
 }
 
-/* In the middle of something that is in no state: the guest asked for a reset that is not done yet, a vCPU stands in an access. */
+/* In the middle of something that is in no state: the guest asked for a reset that is not done yet, a vCPU stands in an access, or a debugger has it. */
 static bool is_between(const struct vm *vm)
 {
+	if (vm->debugged) /* its breakpoints stand in the guest */
+		return true;
 	if (vm->status == VM_RESETTING || __atomic_load_n(&vm->posted, __ATOMIC_SEQ_CST))
 		return true;
 	for (uint32_t i = 0; i < vm->n_vcpus; i++)
