@@ -239,6 +239,18 @@ static void no_cut_while_the_guest_asks_for_a_reset(void **state)
 	assert_int_equal(protect_cut(a, 1, &cut), 0);
 }
 
+static void no_cut_while_a_debugger_has_it(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	struct protect_cut cut;
+
+	protect_come_to_gated(a);
+	a->rig.vm->debugged = true;
+	assert_int_equal(protect_cut(a, 1, &cut), -EAGAIN);
+	a->rig.vm->debugged = false;
+	assert_int_equal(protect_cut(a, 1, &cut), 0);
+}
+
 static void a_paused_guest_is_cut_as_it_is(void **state)
 {
 	struct protect_rig *a = &((struct fixture *)*state)->a;
@@ -363,6 +375,40 @@ static void who_was_succeeded_puts_out_nothing_and_ends(void **state)
 	assert_true(a->ran);
 	assert_true(guest_rig_stands(&a->rig));
 	assert_int_equal(protect_frame(a), -1);
+}
+
+struct witness {
+	struct hold_lane lane;
+	const struct vm *vm;
+	unsigned int looks;
+	enum vm_status status; /* when it was told last */
+};
+
+static void look(void *ctx)
+{
+	struct witness *witness = ctx;
+
+	witness->looks++;
+	witness->status = witness->vm->status;
+}
+
+/* When what is held is dropped the guest stands for good already: what it did after that would be in nobody's state. */
+static void who_was_succeeded_never_runs_again(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	struct witness witness = { .vm = a->rig.vm };
+	const struct hold_lane_params params = {
+		.size = KIB(4), .longest = 8, .poke = look, .ctx = &witness
+	};
+
+	protect_come_to_protected(a);
+	claim(a, OWNERSHIP_CLAIMED);
+	assert_int_equal(hold_lane_add(&a->rig.vm->hold, &params, &witness.lane), 0);
+	witness.looks = 0;
+	claim(a, OWNERSHIP_SOLO);
+	hold_lane_remove(&witness.lane);
+	assert_true(witness.looks > 0);
+	assert_int_equal(witness.status, VM_PAUSED);
 }
 
 /* ---- mirrored disks ---- */
@@ -496,6 +542,7 @@ int main(void)
 		ONE(a_cut_takes_back_what_nobody_took),
 		ONE(a_cut_needs_a_gate_and_a_number_of_its_own),
 		ONE(no_cut_while_the_guest_asks_for_a_reset),
+		ONE(no_cut_while_a_debugger_has_it),
 		ONE(a_paused_guest_is_cut_as_it_is),
 		ONE(a_lost_guard_leaves_the_gate_shut_until_the_record_says_solo),
 		ONE(a_lost_relay_leaves_a_swap_in_doubt),
@@ -503,6 +550,7 @@ int main(void)
 		ONE(an_unknown_outcome_is_asked_again),
 		ONE(its_user_wants_it_protected_no_longer),
 		ONE(who_was_succeeded_puts_out_nothing_and_ends),
+		ONE(who_was_succeeded_never_runs_again),
 		ONE(writes_of_an_epoch_lie_in_the_ring_when_it_is_cut),
 		ONE(disks_go_on_when_the_mirror_is_lost),
 		ONE(a_guest_that_switches_itself_off_is_no_failure),

@@ -36,10 +36,11 @@ static void stop_vm(struct protect_guest *guest)
 	struct vm *vm = guest->vm;
 
 	hold_shut(&vm->hold);
+	(void)!vm_hold(vm, VM_HELD_BY_PROTECT); /* -EBUSY: a reset; the process ends all the same */
+	vm_finish_requests(vm, false);
 	cpus_quiesce(vm);
 	hold_drop_all(&vm->hold);
 	quiesce_end(&vm->quiesce);
-	(void)!vm_hold(vm, VM_HELD_BY_PROTECT); /* -EBUSY: a reset; the process ends all the same */
 }
 
 static const char *why_stopped(const struct protect_guest *guest)
