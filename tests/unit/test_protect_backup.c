@@ -167,6 +167,23 @@ static void a_backup_is_made_to_be_one(void **state)
 	assert_true(guest_rig_stands(&f->b.rig));
 }
 
+/* Its guard has the connection of a mover, whose other orders are none of a guard's. */
+static void no_mover_has_a_backup_run(void **state)
+{
+	struct fixture *f = *state;
+	struct move_guest *guest = f->b.rig.guest;
+	struct error *err = &f->b.err;
+	bool ran;
+
+	come_to_backing_up(f);
+	assert_int_equal(move_guest_announce(guest, protect_guard, err), -EBUSY);
+	assert_int_equal(move_guest_load(guest, protect_guard, 8, 0, false, err), -EBUSY);
+	assert_int_equal(move_guest_renew(guest, protect_guard, err), -EBUSY);
+	assert_int_equal(move_guest_commit(guest, protect_guard, &ran, err), -EBUSY);
+	assert_non_null(strstr(err->message, "utsusu failover db"));
+	assert_true(guest_rig_stands(&f->b.rig));
+}
+
 static void it_acknowledges_each_epoch_once(void **state)
 {
 	struct fixture *f = *state;
@@ -413,6 +430,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ONE(a_backup_is_made_to_be_one),
+		ONE(no_mover_has_a_backup_run),
 		ONE(it_acknowledges_each_epoch_once),
 		ONE(only_the_named_one_claims),
 		ONE(nothing_is_acknowledged_after_the_claim),

@@ -103,6 +103,24 @@ bool move_guest_is_arriving(const struct move_guest *guest, const void *owner)
 	return owner && guest->owner == owner && guest->stage == MOVE_ARRIVING;
 }
 
+void move_guest_keep(struct move_guest *guest)
+{
+	guest->kept = true;
+}
+
+/* What only a mover asks, and not the guard of a backup. */
+static int expect_mover(const struct move_guest *guest, const void *owner, struct error *err)
+{
+	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
+
+	if (r < 0 || !guest->kept)
+		return r;
+	return error_set(err, -EBUSY, EXIT_STATUS_BUSY,
+			 "%s: is a backup, which runs when its record says so; for that: utsusu "
+			 "failover %s",
+			 guest->vm->config->name, guest->vm->config->name);
+}
+
 /* The barrier is held since the VM was made. */
 static int load(struct move_guest *guest, const void *state, size_t len, uint64_t stopped_ns,
 		bool rehearse, struct error *err)
@@ -129,14 +147,16 @@ int move_guest_load(struct move_guest *guest, const void *owner, uint64_t len, u
 		    bool rehearse, struct error *err)
 {
 	_cleanup_(freep) void *state = NULL;
-	int r = move_guest_read_state(guest, owner, len, &state, err);
+	int r = rehearse ? 0 : expect_mover(guest, owner, err);
 
+	if (r == 0)
+		r = move_guest_read_state(guest, owner, len, &state, err);
 	return r < 0 ? r : load(guest, state, len, stopped_ns, rehearse, err);
 }
 
 int move_guest_renew(struct move_guest *guest, const void *owner, struct error *err)
 {
-	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
+	int r = expect_mover(guest, owner, err);
 
 	if (r == 0 && !guest->loaded)
 		r = error_set(err, -EINVAL, EXIT_STATUS_FAILED,
@@ -147,7 +167,7 @@ int move_guest_renew(struct move_guest *guest, const void *owner, struct error *
 
 int move_guest_announce(struct move_guest *guest, const void *owner, struct error *err)
 {
-	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
+	int r = expect_mover(guest, owner, err);
 
 	if (r == 0)
 		vm_announce_soon(guest->vm);
@@ -233,7 +253,7 @@ static int commit(struct move_guest *guest, bool *ret_ran, struct error *err)
 
 int move_guest_commit(struct move_guest *guest, const void *owner, bool *ret_ran, struct error *err)
 {
-	int r = move_guest_expect(guest, owner, STAGE(MOVE_ARRIVING), err);
+	int r = expect_mover(guest, owner, err);
 
 	if (r < 0)
 		return r;

@@ -175,6 +175,8 @@ _must_check_ int move_guest_announce(struct move_guest *guest, const void *owner
 				     struct error *err);
 /* Whether `owner` has this VM, which is to be loaded and did not run. */
 bool move_guest_is_arriving(const struct move_guest *guest, const void *owner);
+/* Whoever protects it says from here on when it runs and may be heard: a load that counts, announce, renew and commit are refused. */
+void move_guest_keep(struct move_guest *guest);
 /* The first `len` bytes at shared.state_at: a copy, the caller's to free(). Then, of a part of it, a load that counts; and the VM runs without a
  * word to the networks, as whoever protects it decides when it may be heard: it locks the disks (-EBUSY: another has one; may be repeated), lets go
  * of the owner, tells no `arrived`, and may be moved from then on like any other. */

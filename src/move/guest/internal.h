@@ -50,6 +50,7 @@ struct move_guest {
 	uint64_t ran_ns;      /* the loop's clock, then */
 	bool loaded, spoiled; /* a load that counts succeeded, failed half way */
 	bool committing;      /* what the token says is not known */
+	bool kept;	      /* a backup: no mover has it run */
 	struct loop_timer
 		patience; /* for a mover that does not come; for a mark that does not answer */
 	struct move_guard guard;

@@ -21,6 +21,7 @@ int protect_guest_back_up(struct protect_guest *guest, const void *owner,
 				 name);
 	guest->guard = owner;
 	guest->side = SIDE_BACKUP;
+	move_guest_keep(guest->move);
 	snprintf(guest->peer, sizeof(guest->peer), "%s", peer);
 	ownership_back_up(&guest->me, session, &guest->heard, &guest->ownership);
 	guest->known = true;
