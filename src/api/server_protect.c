@@ -302,11 +302,16 @@ void api_server_swap(struct api_server *server, const void *client,
 		     const struct ownership_record *want)
 {
 	char text[LIMIT_OWNERSHIP_RECORD];
+	struct error err = { 0 };
 	json_t *record;
 	size_t len;
 
-	if (record_encode(want, text, &len) < 0)
-		return; /* the function asks for none such */
+	/* The function asks for none such; and it would wait for the answer for ever. */
+	if (record_encode(want, text, &len) < 0) {
+		(void)!server->ops->protect->swapped(server->ops->protect_guest(server->vm), client,
+						     WHEN_UNKNOWN, want, &err);
+		return;
+	}
 	record = json_loadb(text, len, 0, NULL);
 	set_number(record, "revision", want->revision);
 	server_tell_client(server, client,

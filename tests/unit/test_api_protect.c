@@ -376,6 +376,18 @@ static void relay_and_guard_are_told(void **state)
 	assert_string_equal(hear(f), "");
 }
 
+static void a_swap_that_cannot_be_written_has_an_unknown_outcome(void **state)
+{
+	const struct ownership_record nonsense = { .revision = 3, .mode = OWNERSHIP_NONE };
+	struct fixture *f = *state;
+
+	ask(f, "{\"command\":\"arbiter-attach\",\"none\":true}");
+	f->vm.outcome = WHEN_WON;
+	api_server_swap(f->server, f->vm.owner, &nonsense);
+	assert_int_equal(f->vm.outcome, WHEN_UNKNOWN);
+	assert_string_equal(hear(f), "");
+}
+
 #define ONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -388,6 +400,7 @@ int main(void)
 		ONE(a_relay_says_what_stands_there),
 		ONE(a_record_that_cannot_stand_there_is_refused),
 		ONE(relay_and_guard_are_told),
+		ONE(a_swap_that_cannot_be_written_has_an_unknown_outcome),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

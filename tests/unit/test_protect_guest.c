@@ -239,6 +239,28 @@ static void no_cut_while_the_guest_asks_for_a_reset(void **state)
 	assert_int_equal(protect_cut(a, 1, &cut), 0);
 }
 
+static void whoever_paused_it_before_a_reset_is_waited_for(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	struct protect_facts facts;
+	struct protect_cut cut;
+
+	protect_come_to_gated(a);
+	assert_int_equal(vm_pause(a->rig.vm), 0);
+	protect_guest_facts(a->guest, &facts);
+	assert_string_equal(facts.waits_for, "");
+	vm_post(a->rig.vm, VM_POSTED_RESET);
+	guest_rig_turn_for(&a->rig, 20);
+	assert_int_equal(protect_cut(a, 1, &cut), -EAGAIN);
+	protect_guest_facts(a->guest, &facts);
+	assert_non_null(strstr(facts.waits_for, "resume"));
+	assert_int_equal(vm_resume(a->rig.vm), 0);
+	guest_rig_turn_for(&a->rig, 50);
+	protect_guest_facts(a->guest, &facts);
+	assert_string_equal(facts.waits_for, "");
+	assert_int_equal(protect_cut(a, 1, &cut), 0);
+}
+
 static void no_cut_while_a_debugger_has_it(void **state)
 {
 	struct protect_rig *a = &((struct fixture *)*state)->a;
@@ -341,6 +363,27 @@ static void its_user_wants_it_protected_no_longer(void **state)
 	assert_int_equal(protect_guest_off(a->guest, &a->err), 0);
 	assert_int_equal(protect_next_swap(a), OWNERSHIP_SOLO);
 	assert_string_equal(a->told, "protect-off");
+}
+
+/* Two words in one turn of the loop: both are told, and none from inside what was asked. */
+static void people_are_told_at_the_next_turn(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+
+	protect_come_to_protected(a);
+	a->changes = 0;
+	protect_guest_forget(a->guest, protect_guard); /* backup-lost */
+	a->record = (struct ownership_record){
+		.revision = a->record.revision + 1,
+		.generation = a->record.generation + 1,
+		.mode = OWNERSHIP_SOLO,
+		.owner = a->me,
+	};
+	assert_int_equal(protect_guest_stands(a->guest, protect_relay, &a->record, &a->err), 0);
+	assert_int_equal(a->changes, 0);
+	guest_rig_turn_for(&a->rig, 5);
+	assert_int_equal(a->changes, 2);
+	assert_string_equal(a->changed, "solo");
 }
 
 /* ---- succession ---- */
@@ -542,6 +585,7 @@ int main(void)
 		ONE(a_cut_takes_back_what_nobody_took),
 		ONE(a_cut_needs_a_gate_and_a_number_of_its_own),
 		ONE(no_cut_while_the_guest_asks_for_a_reset),
+		ONE(whoever_paused_it_before_a_reset_is_waited_for),
 		ONE(no_cut_while_a_debugger_has_it),
 		ONE(a_paused_guest_is_cut_as_it_is),
 		ONE(a_lost_guard_leaves_the_gate_shut_until_the_record_says_solo),
@@ -549,6 +593,7 @@ int main(void)
 		ONE(a_swap_waits_for_a_relay),
 		ONE(an_unknown_outcome_is_asked_again),
 		ONE(its_user_wants_it_protected_no_longer),
+		ONE(people_are_told_at_the_next_turn),
 		ONE(who_was_succeeded_puts_out_nothing_and_ends),
 		ONE(who_was_succeeded_never_runs_again),
 		ONE(writes_of_an_epoch_lie_in_the_ring_when_it_is_cut),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "protect/guest/internal.h"
+#include "vm/interrupts.h"
 
 static int compare_ns(const void *a, const void *b)
 {
@@ -29,6 +30,13 @@ static void count_pauses(const struct protect_guest *guest, struct protect_facts
 	facts->last_pause_ns = guest->pauses[(guest->n_pauses - 1) % PAUSES];
 }
 
+/* No cut is made of a guest that asked for a reset, which comes when it runs. */
+static bool is_paused_before_a_reset(const struct vm *vm)
+{
+	return vm->holders & VM_HELD_BY_USER &&
+	       __atomic_load_n(&vm->posted, __ATOMIC_SEQ_CST) & VM_POSTED_RESET;
+}
+
 static const char *waits_for(const struct protect_guest *guest)
 {
 	const struct ownership *ownership = &guest->ownership;
@@ -45,6 +53,8 @@ static const char *waits_for(const struct protect_guest *guest)
 		return "its backup, which has claimed it, to go on with it or not";
 	if (ownership->role == OWNERSHIP_CLAIMS)
 		return "its guard, to apply what its owner left";
+	if (ownership->gated && is_paused_before_a_reset(guest->vm))
+		return "its user, to resume it: it was paused when its guest asked for a reset";
 	return "";
 }
 

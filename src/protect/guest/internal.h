@@ -9,6 +9,7 @@
 
 #define PAUSES 256 /* of the last cuts, remembered for figures */
 #define WHY_MAX 160
+#define NEWS 8 /* for people, until the loop's next turn */
 
 enum protect_side {
 	SIDE_NONE,
@@ -23,6 +24,12 @@ enum protect_telling {
 	TELL_OFF = 4,
 	TELL_FAILOVER = 8,
 	TELL_OVER = 16,
+};
+
+/* What people are told. */
+struct protect_notice {
+	const char *what;
+	char why[WHY_MAX];
 };
 
 struct protect_guest {
@@ -73,8 +80,8 @@ struct protect_guest {
 	uint32_t tellings; /* enum protect_telling */
 	const void *told;  /* which guard */
 	char telling_why[WHY_MAX];
-	const char *changed; /* NULL: nothing */
-	char changed_why[WHY_MAX];
+	struct protect_notice news[NEWS]; /* a ring */
+	uint64_t news_told, news_come;	  /* so many, ever */
 	bool arrived_due;
 	bool over_due, over, ran;
 	char over_why[WHY_MAX];

@@ -22,10 +22,12 @@ static void tell_the_relay(struct protect_guest *guest)
 
 static void tell_people(struct protect_guest *guest)
 {
-	const char *what = TAKE_PTR(guest->changed);
+	while (guest->news_told < guest->news_come) {
+		const struct protect_notice news = guest->news[guest->news_told++ % NEWS];
 
-	if (what && guest->events.changed)
-		guest->events.changed(guest->events.ctx, what, guest->changed_why);
+		if (guest->events.changed)
+			guest->events.changed(guest->events.ctx, news.what, news.why);
+	}
 	if (!guest->arrived_due)
 		return;
 	guest->arrived_due = false;
@@ -88,11 +90,13 @@ void protect_tell_guard(struct protect_guest *guest, enum protect_telling tellin
 
 void protect_tell_changed(struct protect_guest *guest, const char *what, const char *why)
 {
-	/* Two in one turn: both are told. */
-	if (guest->changed)
-		tell_people(guest);
-	guest->changed = what;
-	snprintf(guest->changed_why, sizeof(guest->changed_why), "%s", why);
+	struct protect_notice *news = &guest->news[guest->news_come++ % NEWS];
+
+	/* Of too many in one turn the oldest is not told. */
+	if (guest->news_come - guest->news_told > NEWS)
+		guest->news_told++;
+	news->what = what;
+	snprintf(news->why, sizeof(news->why), "%s", why);
 	soon(guest);
 }
 
