@@ -44,6 +44,8 @@ void protect_shared_trim(struct protect_shared *shared, uint64_t keep_pages);
 void protect_state_head(uint8_t head[PROTECT_STATE_HEAD], uint64_t vm_len, uint64_t held_len);
 /* The same container, of a guest that is to end. */
 #define PROTECT_STATE_OFF 1
+/* On the wire: the VM's part has only the sections that differ from those of the whole epoch before (state/merge.h). */
+#define PROTECT_STATE_PARTIAL 2
 void protect_state_set_flags(uint8_t head[PROTECT_STATE_HEAD], uint16_t flags);
 /* Of a container that protect_state_parts took. */
 uint16_t protect_state_flags(const void *state);

@@ -83,3 +83,31 @@ int state_merge(struct buffer *out, const void *whole, size_t whole_len, const v
 		r = cut(&pieces[1], changed, changed_len);
 	return r < 0 ? r : put_together(out, &pieces[0], &pieces[1]);
 }
+
+static bool is_same(const struct piece *a, const struct piece *b)
+{
+	return a && a->len == b->len && memcmp(a->start, b->start, a->len) == 0;
+}
+
+static int take_apart(struct buffer *out, struct pieces *older, struct pieces *newer)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < older->n; i++)
+		r = find(newer, older->list[i].instance) ? 0 : -ENOENT;
+	for (size_t i = 0; r == 0 && i < newer->n; i++)
+		if (!is_same(find(older, newer->list[i].instance), &newer->list[i]))
+			r = append(out, &newer->list[i]);
+	return r;
+}
+
+int state_diff(struct buffer *out, const void *older, size_t older_len, const void *newer,
+	       size_t newer_len)
+{
+	_cleanup_(freep) struct pieces *pieces = calloc(2, sizeof(*pieces));
+	int r = pieces ? cut(&pieces[0], older, older_len) : -ENOMEM;
+
+	if (r == 0)
+		r = cut(&pieces[1], newer, newer_len);
+	return r < 0 ? r : take_apart(out, &pieces[0], &pieces[1]);
+}

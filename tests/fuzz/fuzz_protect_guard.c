@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * covers: protect/guard/backup.c protect/guard/take.c protect/guard/guard.c protect/guard/keep.c
+ * covers: protect/guard/backup.c protect/guard/container.c protect/guard/take.c protect/guard/guard.c protect/guard/keep.c
  *
  * A whole life of a backup's guard with an owner that says what it likes and then goes, and with a VM that answers as the input has it.
  */
@@ -229,7 +229,12 @@ static void add_end(struct cursor *in)
 	const uint8_t lie = (uint8_t)cursor_take_le(in, 1);
 	uint8_t bytes[PROTECT_END_BYTES], state[PROTECT_STATE_HEAD + 16] = { 0 };
 
+	static const uint8_t section[] = { 'U', 'S', 'E', 'C', 1, 'a', 1, 0, 4, 0, 0, 0, 1, 2, 3 };
+
 	protect_state_head(state, 16, lie == 0xff);
+	memcpy(state + PROTECT_STATE_HEAD, section, sizeof(section));
+	state[PROTECT_STATE_HEAD + 5] = 'a' + (lie >> 4 & 1); /* its name: of two */
+	protect_state_set_flags(state, lie >> 1 & 7);	      /* partial or not */
 	if (lie & 1)
 		put_frame(&rig->peer, PROTECT_STATE, FRAME_CHECKED, state, sizeof(state));
 	put_frame(&rig->peer, PROTECT_STATE, FRAME_CHECKED, state, 0);

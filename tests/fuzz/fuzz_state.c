@@ -155,6 +155,9 @@ static void merge(const uint8_t *data, size_t size)
 		assert(r == 0);
 	}
 	out.len = 0;
+	if (state_diff(&out, data, size / 2, data + size / 2, size - size / 2) == 0)
+		assert(out.len <= size - size / 2);
+	out.len = 0;
 	if (state_merge(&out, data, size, data, size) == 0)
 		assert(out.len == size && (!size || memcmp(out.data, data, size) == 0));
 	buffer_release(&out);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/endian.h"
 #include "base/fd.h"
 
 static uint64_t draw(uint64_t *seed)
@@ -176,14 +177,32 @@ static int guest_gate(struct protect_link *link, struct error *err _unused_)
 	return 0;
 }
 
+/* A section as state/state.h has it. */
+static size_t put_section(uint8_t *at, const char *name, uint8_t byte, size_t len)
+{
+	const size_t name_len = strlen(name);
+
+	memcpy(at, "USEC", 4);
+	at[4] = (uint8_t)name_len;
+	memcpy(at + 5, name, name_len);
+	le_store(at + 5 + name_len, 2, 1);
+	le_store(at + 7 + name_len, 4, len);
+	memset(at + 11 + name_len, byte, len);
+	return 11 + name_len + len;
+}
+
+/* One device that nothing happens to, one that is another each time, one that now and then is. */
 size_t guard_state(uint64_t epoch, uint8_t ret_state[256])
 {
-	const size_t vm = 40 + epoch % 7, held = epoch % 3 * 8;
+	const size_t held = epoch % 3 * 8;
+	uint8_t *at = ret_state + PROTECT_STATE_HEAD;
 
-	protect_state_head(ret_state, vm, held);
-	memset(ret_state + PROTECT_STATE_HEAD, (int)epoch, vm);
-	memset(ret_state + PROTECT_STATE_HEAD + vm, (int)epoch + 1, held);
-	return PROTECT_STATE_HEAD + vm + held;
+	at += put_section(at, "idle", 7, 24);
+	at += put_section(at, "busy", (uint8_t)epoch, 40 + epoch % 7);
+	at += put_section(at, "slow", (uint8_t)(epoch / 4), 16);
+	protect_state_head(ret_state, (uint64_t)(at - ret_state) - PROTECT_STATE_HEAD, held);
+	memset(at, (int)epoch + 1, held);
+	return (size_t)(at - ret_state) + held;
 }
 
 static void take_snapshot(struct guard_guest *guest, uint64_t epoch)

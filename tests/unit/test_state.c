@@ -302,6 +302,38 @@ static void only_what_changed_is_put_into_what_was_whole(void **state _unused_)
 	buffer_release(&right);
 }
 
+static void what_differs_is_all_that_a_merge_needs(void **state _unused_)
+{
+	struct buffer older, newer, diff, right;
+
+	buffer_init(&older, 1 << 20);
+	buffer_init(&newer, 1 << 20);
+	buffer_init(&diff, 1 << 20);
+	buffer_init(&right, 1 << 20);
+	add(&older, "a", 1);
+	add(&older, "b", 2);
+	add(&newer, "a", 1);
+	add(&newer, "b", 20);
+	add(&newer, "c", 3);
+	add(&right, "b", 20);
+	add(&right, "c", 3);
+	assert_int_equal(state_diff(&diff, older.data, older.len, newer.data, newer.len), 0);
+	assert_int_equal(diff.len, right.len);
+	assert_memory_equal(diff.data, right.data, right.len);
+	right.len = 0;
+	assert_int_equal(state_merge(&right, older.data, older.len, diff.data, diff.len), 0);
+	assert_int_equal(right.len, newer.len);
+	assert_memory_equal(right.data, newer.data, newer.len);
+	diff.len = 0;
+	assert_int_equal(state_diff(&diff, newer.data, newer.len, newer.data, newer.len), 0);
+	assert_int_equal(diff.len, 0);
+	assert_int_equal(state_diff(&diff, newer.data, newer.len, older.data, older.len), -ENOENT);
+	buffer_release(&older);
+	buffer_release(&newer);
+	buffer_release(&diff);
+	buffer_release(&right);
+}
+
 static void streams_that_make_no_sense_are_not_merged(void **state _unused_)
 {
 	struct buffer whole, out;
@@ -332,6 +364,7 @@ int main(void)
 		cmocka_unit_test(a_count_beyond_its_room_is_refused),
 		cmocka_unit_test(comparing_names_exact_fields_only),
 		cmocka_unit_test(only_what_changed_is_put_into_what_was_whole),
+		cmocka_unit_test(what_differs_is_all_that_a_merge_needs),
 		cmocka_unit_test(streams_that_make_no_sense_are_not_merged),
 	};
 

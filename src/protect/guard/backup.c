@@ -202,7 +202,7 @@ static int order_apply(struct backup *backup, struct error *err)
 
 	for (;;) {
 		*err = (struct error){ 0 };
-		r = guard->link->ops->apply(guard->link, backup->state.len,
+		r = guard->link->ops->apply(guard->link, backup->state.before.len,
 					    clock_now(guard->clock) - backup->last_ns, err);
 		if (r == 0 || err->status != EXIT_STATUS_BUSY || clock_now(guard->clock) > due_ns)
 			return r;
@@ -213,7 +213,7 @@ static int order_apply(struct backup *backup, struct error *err)
 static int apply(struct backup *backup)
 {
 	struct guard *guard = &backup->guard;
-	const struct buffer *state = &backup->state;
+	const struct buffer *state = &backup->state.before;
 	struct error err = { 0 };
 	int r = fd_write_at(backup->shared.fd, state->data, state->len, backup->shared.state_at);
 
@@ -345,7 +345,7 @@ enum move_end protect_backup(const struct guard_settings *settings, struct error
 	}
 	backup->shared.fd = -1;
 	applier_init(&backup->applier);
-	buffer_init(&backup->state, EPOCH_STATE_MAX);
+	container_init(&backup->state);
 	r = guard_init(&backup->guard, settings);
 	if (r == 0)
 		r = run(backup);

@@ -5,6 +5,7 @@
 
 #include "protect/epoch_receive.h"
 #include "protect/guard/applier.h"
+#include "protect/guard/container.h"
 #include "protect/guard/pulse.h"
 
 struct backup {
@@ -20,12 +21,12 @@ struct backup {
 	struct epoch_receiver *receiver;
 	struct epoch epoch; /* that comes */
 
-	uint64_t last;	     /* the whole epoch that was acknowledged last; 0: none, it is filled */
-	uint64_t last_ns;    /* when it was here */
-	struct buffer state; /* its container */
-	uint64_t journalled; /* the epoch that the journal has open; 0: none */
-	uint64_t unsynced;   /* bytes that filled the disks since their last sync */
-	bool broken;	     /* this host failed, not the owner */
+	uint64_t last;	  /* the whole epoch that was acknowledged last; 0: none, it is filled */
+	uint64_t last_ns; /* when it was here */
+	struct container state; /* its container */
+	uint64_t journalled;	/* the epoch that the journal has open; 0: none */
+	uint64_t unsynced;	/* bytes that filled the disks since their last sync */
+	bool broken;		/* this host failed, not the owner */
 };
 
 /* keep.c: what there is to be kept epochs in, and its end. */

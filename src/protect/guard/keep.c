@@ -152,7 +152,7 @@ void backup_release(struct backup *backup)
 	journal_free(backup->journal);
 	epoch_receiver_free(backup->receiver);
 	epoch_release(&backup->epoch);
-	buffer_release(&backup->state);
+	container_release(&backup->state);
 	unmap_ram(backup);
 	if (backup->shared.fd >= 0)
 		move_shared_release(&backup->shared);

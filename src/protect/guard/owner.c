@@ -178,13 +178,17 @@ static int send_epoch(struct owner *owner, const struct protect_cut *cut)
 {
 	struct protect_shared *shared = &owner->shared;
 	struct guard *guard = &owner->guard;
-	struct epoch epoch = epoch_over(shared->pages, shared->content, shared->state);
-	int r;
+	int r = container_pack(&owner->container, shared->state, cut->state_len);
+	struct epoch epoch = epoch_over(shared->pages, shared->content,
+					owner->container.on_wire.data);
+
+	if (r < 0)
+		return give_up(owner, r, "leaves a state that makes no sense");
 
 	epoch.number = cut->epoch;
 	epoch.released = cut->released;
 	epoch.n_pages = cut->pages;
-	epoch.state.len = cut->state_len;
+	epoch.state.len = owner->container.on_wire.len;
 	r = owner_lost(owner, epoch_send_begin(owner->sender, &epoch, &guard->origin));
 	if (r == 0)
 		r = owner_take_ring(owner, cut->ring_end, send_write, owner);
@@ -449,6 +453,7 @@ static enum move_end end_of(const struct owner *owner, int r)
 static void release(struct owner *owner)
 {
 	acks_stop(&owner->acks);
+	container_release(&owner->container);
 	page_map_free(owner->map);
 	epoch_sender_free(owner->sender);
 	if (owner->shared.map)
@@ -471,6 +476,7 @@ enum move_end protect_owner(const struct guard_settings *settings, struct error 
 	}
 	owner->acks.guard = &owner->guard;
 	owner->acks.bell = -1;
+	container_init(&owner->container);
 	pace_init(&owner->pace, settings->job->latency_ms * NSEC_PER_MSEC);
 	r = guard_init(&owner->guard, settings);
 	if (r == 0)

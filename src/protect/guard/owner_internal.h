@@ -6,6 +6,7 @@
 #include "block/mirror.h"
 #include "move/pages/map.h"
 #include "protect/guard/acks.h"
+#include "protect/guard/container.h"
 #include "protect/guard/pace.h"
 #include "protect/shared.h"
 
@@ -19,6 +20,7 @@ struct owner {
 	struct mirror_reader ring;
 	struct page_map *map;
 	struct epoch_sender *sender;
+	struct container container;
 	struct epoch_counts counts; /* of the last epoch */
 	struct pace pace;
 	uint64_t number;	       /* of the last epoch that was begun */

@@ -179,12 +179,19 @@ static int seal(struct backup *backup, struct error *err)
 /* It is what the VM would go on from, whether its owner hears of that or not. */
 static void keep(struct backup *backup)
 {
-	struct buffer before = backup->state;
-
-	backup->state = backup->epoch.state;
-	backup->epoch.state = before;
+	container_keep(&backup->state, &backup->epoch.state);
 	backup->last = backup->epoch.number;
 	backup->last_ns = clock_now(backup->guard.clock);
+}
+
+/* With what it leaves out, as that is here. */
+static int complete(struct backup *backup, struct error *err)
+{
+	int r = container_unpack(&backup->state, &backup->epoch.state);
+
+	return r < 0 ? error_set(err, r, EXIT_STATUS_FAILED, "%s: sent a state that makes no sense",
+				 backup->guard.job->peer)
+		     : 0;
 }
 
 static int take_whole(struct backup *backup, struct error *err)
@@ -192,7 +199,10 @@ static int take_whole(struct backup *backup, struct error *err)
 	struct guard *guard = &backup->guard;
 	const bool first = !backup->last;
 	bool ack = false;
-	int r = first ? make_whole(backup, err) : 0;
+	int r = complete(backup, err);
+
+	if (r == 0 && first)
+		r = make_whole(backup, err);
 
 	if (r == 0)
 		r = seal(backup, err);

@@ -96,6 +96,8 @@ static int load(struct protect_guest *guest, const void *owner, uint64_t state_l
 
 	if (r == 0)
 		r = protect_state_parts(state, state_len, &sections, &held);
+	if (r == 0 && protect_state_flags(state) & PROTECT_STATE_PARTIAL)
+		r = -EBADMSG;
 	if (r < 0)
 		return error_set(err, r, EXIT_STATUS_FAILED,
 				 "%s: the state that its owner left is damaged: %s",
