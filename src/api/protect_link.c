@@ -158,13 +158,13 @@ static int far_cut(struct protect_link *link, uint64_t epoch, struct protect_cut
 }
 
 static int far_acked(struct protect_link *link, const struct ownership_id *session, uint64_t epoch,
-		     uint64_t age_ns, struct error *err)
+		     uint64_t at_ns, struct error *err)
 {
 	json_t *request = with_session("protect-acked", session);
 	json_auto_t *answer = NULL;
 
 	json_object_set_new(request, "epoch", json_integer((json_int_t)epoch));
-	json_object_set_new(request, "age_ns", json_integer((json_int_t)age_ns));
+	json_object_set_new(request, "at_ns", json_integer((json_int_t)at_ns));
 	return api_call_with(far_of(link)->acks, request, NULL, 0, MOVE_LINK_WORK_MS, &answer, err);
 }
 

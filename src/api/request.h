@@ -70,7 +70,7 @@
  *   protect-collect -                                -               pages
  *   protect-gate   -                                 -               -
  *   protect-cut    epoch                             -               pages, state_len, ring_end, released, generation, pause_ns; or later (true): not now
- *   protect-acked  session, epoch, age_ns            -               - over any connection
+ *   protect-acked  session, epoch, at_ns             -               - over any connection
  *   protect-end    why                               -               -
  *   protect-off    -                                 -               - later, to the guard: {"event": "protect-off", "why": "..."}
  *   protect-failover -                               -               - later, to the guard: {"event": "protect-failover", ...}
@@ -181,7 +181,7 @@ struct api_protect_request {
 	struct ownership_id session, dead;
 	char peer[MARK_PEER_MAX], why[API_WHY_MAX];
 	bool ring, none;
-	uint64_t epoch, age_ns, len, stopped_ns;
+	uint64_t epoch, at_ns, len, stopped_ns;
 	enum api_swap_outcome outcome;
 	struct ownership_record record; /* revision 0: none came */
 };

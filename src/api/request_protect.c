@@ -104,8 +104,8 @@ static const struct schema_row acked_rows[] = {
 	COMMON_ROWS,
 	SESSION_ROW,
 	EPOCH_ROW,
-	NUMBER_ROW(struct api_line, request.protect.age_ns, "age_ns", SCHEMA_REQUIRED, INT64_MAX,
-		   "nanoseconds since it was received"),
+	NUMBER_ROW(struct api_line, request.protect.at_ns, "at_ns", SCHEMA_REQUIRED, INT64_MAX,
+		   "when it was received: nanoseconds of CLOCK_MONOTONIC"),
 };
 
 static const struct schema_row why_rows[] = {

@@ -101,7 +101,7 @@ struct api_protect_ops {
 	int (*cut)(struct protect_guest *guest, const void *owner, uint64_t epoch,
 		   struct protect_cut *ret_cut, struct error *err);
 	int (*acked)(struct protect_guest *guest, const struct ownership_id *session,
-		     uint64_t epoch, uint64_t age_ns, struct error *err);
+		     uint64_t epoch, uint64_t at_ns, struct error *err);
 	int (*end)(struct protect_guest *guest, const void *owner, const char *why,
 		   struct error *err);
 	int (*off)(struct protect_guest *guest, struct error *err);

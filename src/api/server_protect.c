@@ -175,7 +175,7 @@ static int do_acked(struct api_client *client, const struct api_request *request
 	const struct api_protect_request *protect = &request->protect;
 
 	return ops_of(client)->acked(guest_of(client), &protect->session, protect->epoch,
-				     protect->age_ns, err);
+				     protect->at_ns, err);
 }
 
 static int do_end(struct api_client *client, const struct api_request *request,

@@ -30,7 +30,7 @@ struct protect_link_ops {
 	int (*cut)(struct protect_link *link, uint64_t epoch, struct protect_cut *ret_cut,
 		   struct error *err);
 	int (*acked)(struct protect_link *link, const struct ownership_id *session, uint64_t epoch,
-		     uint64_t age_ns, struct error *err);
+		     uint64_t at_ns, struct error *err); /* received, by CLOCK_MONOTONIC */
 	int (*end)(struct protect_link *link, const char *why, struct error *err);
 
 	int (*arrive)(struct protect_link *link, const uint8_t token[MOVE_TOKEN_BYTES],

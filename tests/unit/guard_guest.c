@@ -285,7 +285,7 @@ static int guest_cut(struct protect_link *link, uint64_t epoch, struct protect_c
 
 /* On the thread that listens to the backup. */
 static int guest_acked(struct protect_link *link, const struct ownership_id *session,
-		       uint64_t epoch, uint64_t age_ns, struct error *err)
+		       uint64_t epoch, uint64_t at_ns, struct error *err)
 {
 	struct guard_guest *guest = guest_of(link);
 
@@ -293,7 +293,7 @@ static int guest_acked(struct protect_link *link, const struct ownership_id *ses
 		return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED, "no copy is kept any more");
 
 	assert_memory_equal(session->bytes, guest->rig->owner_job.token, sizeof(session->bytes));
-	assert_true(age_ns < 10 * NSEC_PER_SEC);
+	assert_true(clock_now(&clock_host) - at_ns < 10 * NSEC_PER_SEC);
 	assert_true(epoch > guest->acked);
 	/* Rule: nothing is acknowledged that the copy did not say it has. */
 	assert_true(epoch <= __atomic_load_n(&guest->rig->copy.whole, __ATOMIC_ACQUIRE));

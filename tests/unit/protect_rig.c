@@ -191,7 +191,9 @@ int protect_cut(struct protect_rig *f, uint64_t epoch, struct protect_cut *ret_c
 
 void protect_ack(struct protect_rig *f, uint64_t epoch)
 {
-	assert_int_equal(protect_guest_acked(f->guest, &PROTECT_SESSION, epoch, 0, &f->err), 0);
+	assert_int_equal(protect_guest_acked(f->guest, &PROTECT_SESSION, epoch,
+					     clock_now(&clock_host), &f->err),
+			 0);
 }
 
 void protect_come_to_protected(struct protect_rig *f)

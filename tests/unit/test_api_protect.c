@@ -22,7 +22,7 @@ struct protect_guest {
 	struct ownership_id session, dead;
 	struct ownership_record record;
 	enum ownership_event_kind outcome;
-	uint64_t epoch, age_ns, len;
+	uint64_t epoch, at_ns, len;
 	bool ring, again;
 	char peer[MARK_PEER_MAX], why[API_WHY_MAX];
 };
@@ -76,11 +76,11 @@ static int fake_cut(struct protect_guest *guest, const void *owner _unused_, uin
 }
 
 static int fake_acked(struct protect_guest *guest, const struct ownership_id *session,
-		      uint64_t epoch, uint64_t age_ns, struct error *err _unused_)
+		      uint64_t epoch, uint64_t at_ns, struct error *err _unused_)
 {
 	guest->session = *session;
 	guest->epoch = epoch;
-	guest->age_ns = age_ns;
+	guest->at_ns = at_ns;
 	return 0;
 }
 
@@ -103,7 +103,7 @@ static int fake_apply(struct protect_guest *guest, const void *owner _unused_, u
 		      uint64_t stopped_ns, struct error *err _unused_)
 {
 	guest->len = len;
-	guest->age_ns = stopped_ns;
+	guest->at_ns = stopped_ns;
 	return 0;
 }
 
@@ -294,10 +294,10 @@ static void a_guard_cuts(void **state)
 	f->vm.again = true;
 	expect_in(ask(f, "{\"command\":\"protect-cut\",\"epoch\":14}"), "\"later\":true");
 	expect_in(ask(f, "{\"command\":\"protect-acked\",\"session\":\"" ID
-			 "\",\"epoch\":14,\"age_ns\":1000}"),
+			 "\",\"epoch\":14,\"at_ns\":1000}"),
 		  "\"ok\":true");
 	assert_int_equal(f->vm.epoch, 14);
-	assert_int_equal(f->vm.age_ns, 1000);
+	assert_int_equal(f->vm.at_ns, 1000);
 	expect_in(ask(f, "{\"command\":\"protect-end\",\"why\":\"the cable\"}"), "\"ok\":true");
 	assert_string_equal(f->vm.why, "the cable");
 }

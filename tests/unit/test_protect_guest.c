@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "protect/guest/internal.h"
 #include "vm/interrupts.h"
 
 struct fixture {
@@ -165,6 +166,23 @@ static void another_copys_acknowledgement_counts_for_nothing(void **state)
 	assert_int_equal(protect_cut(a, 1, &cut), 0);
 	assert_int_equal(protect_guest_acked(a->guest, &other, 1, 0, &a->err), -ESTALE);
 	assert_int_equal(protect_frame(a), -1);
+}
+
+/* A guard's word for it that cannot be. */
+static void what_is_received_later_is_received_now(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	const uint64_t before = clock_now(&clock_host);
+	struct protect_cut cut;
+
+	protect_come_to_gated(a);
+	assert_int_equal(protect_cut(a, 1, &cut), 0);
+	assert_int_equal(protect_guest_acked(a->guest, &PROTECT_SESSION, 1, before - 7, &a->err),
+			 0);
+	assert_int_equal(a->guest->ack_at_ns, before - 7);
+	assert_int_equal(protect_cut(a, 2, &cut), 0);
+	assert_int_equal(protect_guest_acked(a->guest, &PROTECT_SESSION, 2, INT64_MAX, &a->err), 0);
+	assert_in_range(a->guest->ack_at_ns, before, clock_now(&clock_host));
 }
 
 /* ---- a cut ---- */
@@ -581,6 +599,7 @@ int main(void)
 		ONE(frames_wait_for_the_backup),
 		ONE(the_serial_line_waits_too),
 		ONE(another_copys_acknowledgement_counts_for_nothing),
+		ONE(what_is_received_later_is_received_now),
 		ONE(a_cut_has_what_changed_since_the_last),
 		ONE(a_cut_takes_back_what_nobody_took),
 		ONE(a_cut_needs_a_gate_and_a_number_of_its_own),

@@ -131,7 +131,7 @@ static void an_owner(void **state _unused_)
 	assert_has(talk.orders.heard[0], SESSION);
 	assert_has(talk.orders.heard[3], "{\"command\":\"protect-cut\",\"epoch\":42}");
 	assert_has(talk.orders.heard[5], "it \\\"fell\\\" silent");
-	assert_has(talk.acks.heard[0], SESSION ",\"epoch\":42,\"age_ns\":1234");
+	assert_has(talk.acks.heard[0], SESSION ",\"epoch\":42,\"at_ns\":1234");
 	assert_int_equal(talk.orders.n_fds, 2);
 	assert_int_equal(talk.acks.n_heard, 1);
 }

@@ -38,8 +38,8 @@ static int take_ack(struct acks *acks, const struct frame *frame, uint64_t now_n
 	if (epoch <= acks->acked || epoch > __atomic_load_n(&acks->sent, __ATOMIC_ACQUIRE))
 		return strange(acks, frame);
 	if (epoch >= __atomic_load_n(&acks->gate, __ATOMIC_ACQUIRE)) {
-		int r = guard->link->ops->acked(guard->link, &guard->origin.session, epoch,
-						clock_now(guard->clock) - now_ns, &acks->error);
+		int r = guard->link->ops->acked(guard->link, &guard->origin.session, epoch, now_ns,
+						&acks->error);
 
 		if (r < 0) {
 			acks->heard = true;

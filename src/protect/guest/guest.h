@@ -92,10 +92,10 @@ _must_check_ int protect_guest_gate(struct protect_guest *guest, const void *own
 /* -EAGAIN: not now (a reset, a request of a breakpoint); ask again soon. */
 _must_check_ int protect_guest_cut(struct protect_guest *guest, const void *owner, uint64_t epoch,
 				   struct protect_cut *ret_cut, struct error *err);
-/* Of the session's guard, over any connection; `age_ns`: since it was received. */
+/* Of the session's guard, over any connection; `at_ns`: when it was received, by CLOCK_MONOTONIC (to come: now). */
 _must_check_ int protect_guest_acked(struct protect_guest *guest,
 				     const struct ownership_id *session, uint64_t epoch,
-				     uint64_t age_ns, struct error *err);
+				     uint64_t at_ns, struct error *err);
 /* The copy is lost, or not wanted. */
 _must_check_ int protect_guest_end(struct protect_guest *guest, const void *owner, const char *why,
 				   struct error *err);

@@ -153,7 +153,7 @@ int protect_guest_gate(struct protect_guest *guest, const void *owner, struct er
 }
 
 int protect_guest_acked(struct protect_guest *guest, const struct ownership_id *session,
-			uint64_t epoch, uint64_t age_ns, struct error *err)
+			uint64_t epoch, uint64_t at_ns, struct error *err)
 {
 	const uint64_t now = protect_now(guest);
 
@@ -162,7 +162,7 @@ int protect_guest_acked(struct protect_guest *guest, const struct ownership_id *
 		return error_set(err, -ESTALE, EXIT_STATUS_FAILED,
 				 "%s: no copy of this session is kept any more",
 				 guest->vm->config->name);
-	guest->ack_at_ns = now - MIN(age_ns, now);
+	guest->ack_at_ns = MIN(at_ns, now);
 	(void)!protect_step(guest, &(struct ownership_event){ .kind = WHEN_ACKED,
 							      .epoch = epoch,
 							      .session = *session });
