@@ -18,6 +18,7 @@
 #include "peer/files.h"
 #include "peer/generations.h"
 #include "peer/incoming.h"
+#include "peer/instances.h"
 #include "peer/machine.h"
 #include "peer/mover.h"
 #include "peer/outcome.h"
@@ -555,6 +556,20 @@ static void forget_given(struct arriving *arriving)
 		(void)!marks_settle_given(arriving->marks, config->name, given.token, MARK_NEVER);
 }
 
+/* Durably given away and run here: who had it never runs again, so a record of its goes on with the VM. */
+static void bury_owner(struct arriving *arriving)
+{
+	const struct peer_machine *machine = &arriving->machine;
+	struct ownership_id owner;
+
+	if (machine->owner[0] && hex_decode(machine->owner, owner.bytes, sizeof(owner.bytes)) &&
+	    instances_bury(arriving->host->state_fd, machine->config.uuid, &owner) < 0)
+		log_line(arriving->host->log, LOG_LEVEL_WARNING,
+			 "%s: its record cannot go on with it; to protect it here: utsusu resolve "
+			 "%s --run-here --force",
+			 machine->config.name, machine->config.name);
+}
+
 void arriving_finish(struct arriving *arriving)
 {
 	const char *name = arriving->machine.config.name;
@@ -573,6 +588,7 @@ void arriving_finish(struct arriving *arriving)
 		(void)!generations_raise(arriving->host->state_fd, arriving->machine.config.uuid,
 					 arriving->machine.generation);
 		forget_given(arriving);
+		bury_owner(arriving);
 		(void)!protected_drop(arriving->host->state_fd, name);
 		(void)!copies_forget(arriving->host->state_fd, arriving->token);
 	}

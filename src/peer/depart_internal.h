@@ -60,6 +60,9 @@ static inline const char *departure_name(const struct departure *departure)
 
 /* -ECANCELED once whoever looked has gone or said so. */
 _must_check_ int departure_cancelled(struct departure *departure, struct error *err);
+/* depart_judge.c: a command without more words to its VM. */
+_must_check_ int departure_ask(struct departure *departure, const char *command,
+			       json_t **ret_answer, struct error *err);
 /* depart_judge.c: all that stands against it on both sides; unless only that was asked for, a place there. */
 _must_check_ int departure_judge(struct departure *departure, struct error *err);
 /* depart_start.c: streams, and both movers. */

@@ -13,6 +13,17 @@
 
 DEFINE_CLEANUP(struct api_connection, api_connection_free, connectionp)
 
+int departure_ask(struct departure *departure, const char *command, json_t **ret_answer,
+		  struct error *err)
+{
+	_cleanup_(connectionp) struct api_connection *connection = NULL;
+	int r = api_connect(departure_name(departure), &connection, err);
+
+	return r < 0 ? r
+		     : api_call(connection, json_pack("{s:s}", "command", command), ret_answer,
+				err);
+}
+
 /* ---- what the VM is ---- */
 
 static int ask_vm(struct departure *departure, struct move_facts *ret_facts, struct error *err)
@@ -36,14 +47,11 @@ static int ask_vm(struct departure *departure, struct move_facts *ret_facts, str
 /* Whether it is there at all, in words for a person; what its guest has touched, and whether that stands. */
 static int ask_info(struct departure *departure, struct error *err)
 {
-	_cleanup_(connectionp) struct api_connection *connection = NULL;
 	struct peer_machine *machine = &departure->ask.machine;
 	json_auto_t *answer = NULL;
 	const char *state;
-	int r = api_connect(departure_name(departure), &connection, err);
+	int r = departure_ask(departure, "info", &answer, err);
 
-	if (r == 0)
-		r = api_call(connection, json_pack("{s:s}", "command", "info"), &answer, err);
 	if (r < 0)
 		return r;
 	machine->populated =

@@ -8,6 +8,22 @@
 #include "peer/depart_internal.h"
 #include "peer/settle.h"
 
+/* A record that names this process is to go on with the VM. One of a program that knows of no records has none. */
+static void describe_owner(struct departure *departure)
+{
+	struct peer_machine *machine = &departure->ask.machine;
+	const char *role, *instance;
+	json_auto_t *facts = NULL;
+	struct error err = { 0 };
+
+	if (departure_ask(departure, "protect-facts", &facts, &err) < 0)
+		return;
+	role = json_string_value(json_object_get(facts, "role"));
+	instance = json_string_value(json_object_get(facts, "instance"));
+	if (role && instance && strcmp(role, "solo") == 0)
+		snprintf(machine->owner, sizeof(machine->owner), "%s", instance);
+}
+
 static int describe_move(struct departure *departure, const struct move_facts *facts,
 			 struct error *err)
 {
@@ -21,6 +37,7 @@ static int describe_move(struct departure *departure, const struct move_facts *f
 				 "if no other host runs it: utsusu resolve %s --run-here",
 				 facts->name, strerror(-r), facts->name);
 	departure->ask.machine.generation = known + 1;
+	describe_owner(departure);
 	return 0;
 }
 

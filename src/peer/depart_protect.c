@@ -16,8 +16,6 @@
 #define SOLO_STEP_NS (50 * NSEC_PER_MSEC)
 #define SOLO_STEPS 400 /* so long may the arbiter take until the record says whose the VM is */
 
-DEFINE_CLEANUP(struct api_connection, api_connection_free, connectionp)
-
 static int describe_protect(struct departure *departure, const struct move_facts *facts _unused_,
 			    struct error *err _unused_)
 {
@@ -30,17 +28,6 @@ static int describe_protect(struct departure *departure, const struct move_facts
 	if (arbiter_probe(departure->lists, &why) < 0)
 		problems_add(&departure->problems, &why);
 	return 0;
-}
-
-static int ask(struct departure *departure, const char *command, json_t **ret_answer,
-	       struct error *err)
-{
-	_cleanup_(connectionp) struct api_connection *connection = NULL;
-	int r = api_connect(departure_name(departure), &connection, err);
-
-	return r < 0 ? r
-		     : api_call(connection, json_pack("{s:s}", "command", command), ret_answer,
-				err);
 }
 
 static void add_problem(struct problems *problems, const json_t *problem)
@@ -62,7 +49,7 @@ static void check_protect(struct departure *departure, struct move_link *link _u
 	const json_t *problem;
 	size_t i;
 
-	if (ask(departure, "protect-check", &answer, &err) < 0) {
+	if (departure_ask(departure, "protect-check", &answer, &err) < 0) {
 		problems_add(&departure->problems, &err);
 		return;
 	}
@@ -84,7 +71,7 @@ static int is_solo(struct departure *departure, char *ret_waits_for, size_t size
 {
 	json_auto_t *facts = NULL;
 	const char *waits_for;
-	int r = ask(departure, "protect-facts", &facts, err);
+	int r = departure_ask(departure, "protect-facts", &facts, err);
 
 	if (r < 0)
 		return r;

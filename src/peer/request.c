@@ -26,6 +26,14 @@ static int valid_hash(const char *text, const char **ret_why)
 	return hex_decode(text, bytes, sizeof(bytes)) ? 0 : -EINVAL;
 }
 
+static int valid_instance(const char *text, const char **ret_why)
+{
+	uint8_t bytes[OWNERSHIP_ID_BYTES];
+
+	*ret_why = "is no id; give 32 hexadecimal digits";
+	return !*text || hex_decode(text, bytes, sizeof(bytes)) ? 0 : -EINVAL;
+}
+
 static int valid_token(const char *text, const char **ret_why)
 {
 	uint8_t bytes[MOVE_TOKEN_BYTES];
@@ -93,6 +101,8 @@ static const struct schema_row machine_rows[] = {
 	{ ROW(SCHEMA_BOOL, postcopy, "postcopy"), .help = "it may run before its memory is there" },
 	{ ROW(SCHEMA_BOOL, paused, "paused"), .help = "it stays paused" },
 	{ ROW(SCHEMA_BOOL, protect, "protect"), .help = "what comes is its backup" },
+	{ ROW(SCHEMA_CHARS, owner, "owner"), .max = PEER_INSTANCE_TEXT - 1, .valid = valid_instance,
+	  .help = "the instance that gives it away" },
 	{ ROW(SCHEMA_UINT, detect_ms, "detect_ms"), .max = PROTECT_DETECT_MAX_MS,
 	  .help = "milliseconds of silence that make the other side suspected" },
 };

@@ -26,6 +26,7 @@
 #include "api/config.h"
 #include "move/job.h"
 #include "peer/peers.h"
+#include "protect/ownership.h"
 
 #define PEER_HASH_TEXT 65      /* SHA-256 as text with the NUL */
 #define PEER_TOKEN_TEXT 33     /* a token as text with the NUL */
@@ -36,6 +37,8 @@ struct peer_file {
 	char sha256[PEER_HASH_TEXT]; /* "": none */
 	uint64_t size;
 };
+
+#define PEER_INSTANCE_TEXT (2 * OWNERSHIP_ID_BYTES + 1)
 
 /* A disk as the other side sees it; its name in both lists is its path in the configuration. */
 struct peer_disk {
@@ -60,6 +63,8 @@ struct peer_machine {
 	bool postcopy; /* it may have to run before all of its memory is there */
 	bool paused; /* by its user, and so it must be there: who does not know the word would let it run */
 	bool protect; /* it stays where it is: what comes is its backup, which keeps up with it */
+	char owner
+		[PEER_INSTANCE_TEXT]; /* of a move: the instance that gives it away, in whose place a record may name another; "": it has no record */
 	uint32_t detect_ms; /* protect: so long a silence makes the other side suspected */
 };
 

@@ -284,6 +284,19 @@ class Protect(Known):
         self.good(self.alpha, "protect", "web", "--off")
         self.no_backup()
 
+    def test_a_record_goes_with_a_vm_that_is_moved(self):
+        self.protect()
+        uuid, owner = self.uuid(self.alpha), self.facts(self.alpha)["instance"]
+        self.good(self.alpha, "protect", "web", "--off")
+        self.no_backup()
+        self.good(self.alpha, "move", "web", "beta")
+        self.assertEqual(self.record(self.beta, uuid)["record"]["owner"], owner)
+        self.assertEqual(self.record(self.beta, uuid)["owner_is"], "dead-here")
+        self.good(self.beta, "protect", "web", "alpha")
+        self.assertEqual(self.record(self.beta, uuid)["owner_is"], "here")
+        self.good(self.beta, "protect", "web", "--off")
+        wait_until(lambda: self.alpha.states() == {}, "the backup is left there")
+
     @staticmethod
     def key(uuid):
         import base64  # pylint: disable=import-outside-toplevel

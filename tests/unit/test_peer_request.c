@@ -77,6 +77,27 @@ static void their_values_are_understood(void **state _unused_)
 	discard(request);
 }
 
+/* Only of a VM that has a record: one of an older version has no word for it. */
+static void whose_record_it_is_is_told_where_there_is_one(void **state _unused_)
+{
+	json_auto_t *before = kept(PEER_RESERVE);
+	struct peer_request *request = decode(before), *heard;
+	json_auto_t *plain = peer_request_encode(request), *told = NULL;
+	struct error err = { 0 };
+
+	assert_null(json_object_get(json_object_get(plain, "machine"), "owner"));
+	strcpy(request->machine.owner, "00112233445566778899aabbccddeeff");
+	told = peer_request_encode(request);
+	heard = decode(told);
+	assert_string_equal(heard->machine.owner, request->machine.owner);
+	discard(heard);
+	json_object_set_new(json_object_get(told, "machine"), "owner", json_string("me"));
+	heard = calloc(1, sizeof(*heard));
+	assert_true(peer_request_decode(told, heard, &err) < 0);
+	discard(heard);
+	discard(request);
+}
+
 /* `ours` says nothing that `theirs` has no word for. */
 static void expect_words(const json_t *ours, const json_t *theirs)
 {
@@ -183,6 +204,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(requests_of_version_1_are_taken),
 		cmocka_unit_test(their_values_are_understood),
+		cmocka_unit_test(whose_record_it_is_is_told_where_there_is_one),
 		cmocka_unit_test(what_version_1_does_not_know_is_not_sent),
 		cmocka_unit_test(nothing_is_lost_by_not_saying_it),
 		cmocka_unit_test(a_pause_is_said),

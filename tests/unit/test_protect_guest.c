@@ -107,6 +107,25 @@ static void somebody_elses_vm_runs_on_for_itself(void **state)
 	assert_int_equal(protect_next_swap(a), OWNERSHIP_SOLO);
 }
 
+/* It came by a move, and the host that it came from said durably that its process never runs it again. */
+static void a_record_goes_on_with_a_vm_that_was_moved(void **state)
+{
+	struct protect_rig *a = &((struct fixture *)*state)->a;
+	const struct ownership_id former = { { 9 } };
+
+	a->record = (struct ownership_record){
+		.revision = 5, .generation = 2, .mode = OWNERSHIP_SOLO, .owner = former
+	};
+	protect_attach(a);
+	protect_wait_changed(a, "foreign");
+	assert_int_equal(protect_guest_attach(a->guest, protect_relay, &a->record, &former, &a->me,
+					      &a->err),
+			 0);
+	assert_int_equal(protect_next_swap(a), OWNERSHIP_SOLO);
+	protect_answer(a, WHEN_WON);
+	assert_int_equal(protect_begin(a), 0);
+}
+
 /* ---- the gate ---- */
 
 static void frames_wait_for_the_backup(void **state)
@@ -596,6 +615,7 @@ int main(void)
 		ONE(vhost_cannot_be_held),
 		ONE(not_while_it_is_moved),
 		ONE(somebody_elses_vm_runs_on_for_itself),
+		ONE(a_record_goes_on_with_a_vm_that_was_moved),
 		ONE(frames_wait_for_the_backup),
 		ONE(the_serial_line_waits_too),
 		ONE(another_copys_acknowledgement_counts_for_nothing),
