@@ -222,21 +222,26 @@ class ProtectPair(MovePair):
 
         return self.wait_for(owns, timeout, lambda: f"{name} is not {host}'s: {self.statuses(name)}")
 
+    def owners(self, name):
+        """{host: Status} of those that believe that they may put something out. One that was cut off may not know yet that it may not."""
+        return {host: one for host, one in self.statuses(name).items() if one.mode in ("solo", "protected")}
+
     def await_alone(self, name, timeout=DETECTS):
         """One of them, unprotected."""
         def alone():
-            self.never_two(name)
-            return [host for host in self.who_runs(name) if self.status(name, host).mode == "solo"]
+            owners = self.owners(name)
+            return [host for host, one in owners.items() if len(owners) == 1 and one.mode == "solo"]
 
         return self.wait_for(alone, timeout, lambda: f"nobody runs {name} alone: {self.statuses(name)}")[0]
 
     def await_one_owner(self, name, timeout=DETECTS):
-        """Whichever it is."""
+        """Whichever it is, and no other that can be asked believes to be."""
         def one():
             self.never_two(name)
-            return [host for host in self.who_runs(name) if self.status(name, host).mode in ("solo", "protected")]
+            owners = list(self.owners(name))
+            return owners if len(owners) == 1 and owners == self.who_runs(name) else []
 
-        return self.wait_for(one, timeout, lambda: f"nobody runs {name}: {self.statuses(name)}")[0]
+        return self.wait_for(one, timeout, lambda: f"nobody runs {name}, or two do: {self.statuses(name)}")[0]
 
     def await_gone(self, name, host, timeout=DETECTS):
         """It ends there by itself, and so does what served it."""
