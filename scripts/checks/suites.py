@@ -85,7 +85,7 @@ SUITES = [
     Suite("watch", "requests of real guests in the lab: watched, stopped on, debugged", 900, 3600,
           ["check", "lab"], _watch),
     Suite("move", "VMs moved between two machines, and what may break meanwhile", 1500, 21600, ["check", "lab"], _move),
-    Suite("protect", "VMs that a second machine protects lose the first one, an arbiter, wires, processes", 2400, 28800,
+    Suite("protect", "VMs that a second machine protects lose the first one, an arbiter, wires, processes", 900, 28800,
           ["check", "lab"], _protect),
     Suite("machine", "the lab, and real guests in it", 1500, 21600, ["check", "lab"], _machine),
 ]

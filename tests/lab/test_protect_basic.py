@@ -58,6 +58,7 @@ def test_off_and_on_again_while_clients_write(protecting, guarded):
     protecting.check(clients, name)
 
 
+@LONG
 def test_each_kind_of_wire_and_of_patience(protecting, guarded):
     """With TLS, and with a bound of the latency; what `--check` says of a VM that can be protected is nothing."""
     name, owner, backup = guarded
@@ -88,6 +89,7 @@ def test_what_cannot_be_done_to_a_protected_vm_is_refused_by_name(protecting, gu
     assert protecting.status(name, owner).mode == "protected"
 
 
+@LONG
 def test_card_that_cannot_be_held_is_refused_by_name(protecting):
     """vhost's frames leave by the kernel, past everything that could hold them."""
     side = protecting["A"]
@@ -150,6 +152,7 @@ def test_power_cut_of_the_owner_and_then_of_its_successor(protecting, guarded):
     protecting.check(clients, name)
 
 
+@LONG
 def test_power_cut_of_the_backup_leaves_the_owner_alone_and_at_work(protecting, guarded):
     name, owner, backup = guarded
     with protecting.clients() as clients:
@@ -188,8 +191,10 @@ def test_guest_that_switches_itself_off_is_not_brought_back(protecting):
 
 # Processes
 
-@pytest.mark.parametrize("side", ["owner", "backup"])
-@pytest.mark.parametrize("program", ["guard", "relay", "daemon", "etcd"])
+@pytest.mark.parametrize("program, side", [
+    ("guard", "owner"), ("guard", "backup"), ("relay", "owner"),
+    pytest.param("relay", "backup", marks=LONG), pytest.param("daemon", "owner", marks=LONG), pytest.param("daemon", "backup", marks=LONG),
+    pytest.param("etcd", "owner", marks=LONG), pytest.param("etcd", "backup", marks=LONG)])
 def test_process_that_is_killed_costs_no_reply(protecting, guarded, program, side):
     """Without its guard the pair is one no more; without a relay, a daemon or a member of etcd it stays one."""
     name, owner, backup = guarded
@@ -238,7 +243,7 @@ def test_owners_vm_that_is_killed_goes_on_at_the_backup(protecting, guarded):
 
 # Standing still
 
-@pytest.mark.parametrize("how", ["stop", "qmp"])
+@pytest.mark.parametrize("how", ["stop", pytest.param("qmp", marks=LONG)])
 def test_owner_that_stood_still_and_wakes_up_says_nothing_new(protecting, guarded, how):
     """Long enough to be taken over. What it still sends, the one who runs sent or sends as well; then it ends by itself."""
     name, owner, backup = guarded
@@ -262,6 +267,7 @@ def test_owner_that_stood_still_and_wakes_up_says_nothing_new(protecting, guarde
         assert not strangers(after, before, known), "the one that was deposed said something of its own"
 
 
+@LONG
 def test_owner_that_stands_still_for_five_seconds(protecting, guarded):
     """Whether that is long enough is the detection's business: there is one afterwards, and nobody has lost anything."""
     name, owner, _ = guarded
@@ -308,6 +314,7 @@ def test_wire_that_is_cut_leaves_one(protecting, guarded, wire):
     protecting.check(clients, name)
 
 
+@LONG
 def test_pair_carries_on_without_a_majority(protecting, guarded):
     name, owner, _ = guarded
     generation = protecting.status(name, owner).generation
@@ -340,6 +347,7 @@ def test_failover_waits_for_a_majority_and_then_happens(protecting, guarded):
     protecting.check(clients, name)
 
 
+@LONG
 def test_owner_that_loses_its_backup_waits_for_a_majority(protecting, guarded):
     """It may not go on alone before the record says so: its backup might have been given the VM."""
     name, owner, backup = guarded
@@ -358,6 +366,7 @@ def test_owner_that_loses_its_backup_waits_for_a_majority(protecting, guarded):
     protecting.check(clients, name)
 
 
+@LONG
 def test_redis_is_protected(protecting):
     """An unmodified database in memory: each key that it acknowledged is there after the power cut."""
     run = "load & redis-server --bind 0.0.0.0 --protected-mode no --save '' --appendonly no >/dev/null &"

@@ -9,6 +9,8 @@ from labkit import LabError
 import outside
 from protecting import FILES
 
+LONG = pytest.mark.long
+
 
 @pytest.fixture
 def open_vm(protecting):
@@ -18,6 +20,7 @@ def open_vm(protecting):
     protecting.end(vm.name)
 
 
+@LONG
 def test_clients_of_a_vm_that_is_left_alone_are_content(protecting, open_vm):
     protecting.ask("fill 8", "dirty 512 8")
     with protecting.wiretap("A") as tap, protecting.clients() as clients:
@@ -28,6 +31,7 @@ def test_clients_of_a_vm_that_is_left_alone_are_content(protecting, open_vm):
     assert len(frames) > 60 and any(b"next " in frame for frame in frames), "the tap sees what leaves"
 
 
+@LONG
 def test_clients_of_a_vm_that_moves_are_content(protecting, open_vm):
     with protecting.wiretap("A") as here, protecting.wiretap("B") as there, protecting.clients() as clients:
         protecting.move(open_vm.name, "A", "--copy-disks")
@@ -40,6 +44,7 @@ def test_clients_of_a_vm_that_moves_are_content(protecting, open_vm):
     assert not set(frame for _, frame in there.frames()) & set(frame for _, frame in here.frames() if b"next " in frame)
 
 
+@LONG
 def test_vm_whose_power_is_cut_is_seen_to_be_lost(protecting, open_vm):
     """And the log of those that were under way is not lost with it."""
     with protecting.clients() as clients:
@@ -79,6 +84,7 @@ def test_gap_and_strangers_are_found_among_frames():
     assert outside.strangers(after, before, [b"c"]) == [b"d"]
 
 
+@LONG
 def test_partition_of_two_machines_leaves_the_third_with_both(protecting, open_vm):
     """The wires of the lab as failovers need them."""
     protecting.lab.wires.cut("AB")
@@ -90,6 +96,7 @@ def test_partition_of_two_machines_leaves_the_third_with_both(protecting, open_v
     clients.history().check()
 
 
+@LONG
 def test_files_of_a_guest_are_sound_on_its_second_disk(protecting):
     vm = protecting.start("A", "--disk", f"path={FILES}")
     vm.sh("mke2fs /dev/vdb >/dev/null && mkdir -p /m && mount -t ext4 /dev/vdb /m && head -c 300000 /dev/urandom >/m/1 && umount /m")
@@ -97,6 +104,7 @@ def test_files_of_a_guest_are_sound_on_its_second_disk(protecting):
     protecting.lab["A"].run(["/sbin/e2fsck", "-fn", FILES])
 
 
+@LONG
 def test_host_that_stood_still_shows_where_it_did(protecting, open_vm):
     """Its own clock went on, so its frames of before and of after can be told apart; the clients wait and lose nothing."""
     with protecting.wiretap("A") as tap, protecting.clients() as clients:
@@ -113,6 +121,7 @@ def test_host_that_stood_still_shows_where_it_did(protecting, open_vm):
     assert clients.history().longest() > 4
 
 
+@LONG
 def test_redis_has_clients_as_well(protecting):
     run = "load & redis-server --bind 0.0.0.0 --protected-mode no --save '' --appendonly no >/dev/null &"
     vm = protecting.start("A", guest="redis", memory="512M", run=run)
