@@ -165,8 +165,9 @@ int protect_state_parts(const void *state, size_t len, struct iovec *ret_vm, str
 	flags = cursor_take_le(&in, 2);
 	vm_len = cursor_take_le(&in, 8);
 	held_len = cursor_take_le(&in, 8);
-	if (in.bad || version != PROTECT_STATE_VERSION || flags & ~(uint64_t)(PROTECT_STATE_OFF | PROTECT_STATE_PARTIAL) ||
-	    vm_len > in.left || held_len != in.left - vm_len)
+	if (in.bad || version != PROTECT_STATE_VERSION ||
+	    flags & ~(uint64_t)(PROTECT_STATE_OFF | PROTECT_STATE_PARTIAL) || vm_len > in.left ||
+	    held_len != in.left - vm_len)
 		return -EBADMSG;
 	*ret_vm = (struct iovec){ (void *)(uintptr_t)in.data, (size_t)vm_len };
 	*ret_held = (struct iovec){ (void *)(uintptr_t)(in.data + vm_len), (size_t)held_len };
