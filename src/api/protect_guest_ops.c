@@ -22,4 +22,8 @@ const struct api_protect_ops api_protect_guest_ops = {
 	.attach = protect_guest_attach,
 	.swapped = protect_guest_swapped,
 	.stands = protect_guest_stands,
+	.by_hand = protect_guest_by_hand,
+	.record = protect_guest_record,
+	.ended = protect_guest_ended,
+	.give = protect_guest_give,
 };

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/hex.h"
+#include "protect/record.h"
 
 struct far_guard {
 	struct protect_link link;
@@ -137,6 +138,25 @@ static bool take_cut(const json_t *answer, struct protect_cut *cut)
 	       take_u64(answer, "pause_ns", &cut->pause_ns);
 }
 
+/* Is there where no etcd has it. */
+static int take_record(struct protect_link *link, const json_t *json, struct protect_cut *cut,
+		       struct protect_cut *ret_cut, struct error *err)
+{
+	json_auto_t *copy = json_is_object(json) ? json_copy((json_t *)json) : NULL;
+	_cleanup_(freep) char *text = NULL;
+
+	cut->by_hand = json != NULL;
+	if (copy) {
+		json_object_del(copy, "revision"); /* its generation is */
+		text = json_dumps(copy, JSON_COMPACT);
+		if (!text || record_decode(text, strlen(text), &cut->record, NULL) < 0)
+			return bad_answer(link, err);
+		cut->record.revision = cut->record.generation;
+	}
+	*ret_cut = *cut;
+	return 0;
+}
+
 /* "Not now" is an answer, not a refusal. */
 static int far_cut(struct protect_link *link, uint64_t epoch, struct protect_cut *ret_cut,
 		   struct error *err)
@@ -153,8 +173,7 @@ static int far_cut(struct protect_link *link, uint64_t epoch, struct protect_cut
 		return -EAGAIN;
 	if (!take_cut(answer, &cut))
 		return bad_answer(link, err);
-	*ret_cut = cut;
-	return 0;
+	return take_record(link, json_object_get(answer, "record"), &cut, ret_cut, err);
 }
 
 static int far_acked(struct protect_link *link, const struct ownership_id *session, uint64_t epoch,
@@ -239,6 +258,34 @@ static int far_failed(struct protect_link *link, const char *why, struct error *
 	return with_why(link, "backup-failed", why, err);
 }
 
+/* ---- without etcd ---- */
+
+static int far_record(struct protect_link *link, const struct ownership_record *record,
+		      struct error *err)
+{
+	char text[LIMIT_OWNERSHIP_RECORD];
+	json_t *json;
+	size_t len;
+
+	if (record_encode(record, text, &len) < 0)
+		return -EINVAL;
+	json = json_loadb(text, len, 0, NULL);
+	json_object_set_new(json, "revision", json_integer((json_int_t)record->generation));
+	return order(link, json_pack("{s:s, s:o}", "command", "backup-record", "record", json),
+		     err);
+}
+
+static int far_ended(struct protect_link *link, const struct ownership_id *session,
+		     struct error *err)
+{
+	return order(link, with_session("protect-ended", session), err);
+}
+
+static int far_give(struct protect_link *link, struct error *err)
+{
+	return order(link, json_pack("{s:s}", "command", "protect-give"), err);
+}
+
 /* ---- what the VM says ---- */
 
 static const struct {
@@ -319,6 +366,9 @@ static const struct protect_link_ops far_ops = {
 	.prepared = far_prepared,
 	.apply = far_apply,
 	.failed = far_failed,
+	.record = far_record,
+	.ended = far_ended,
+	.give = far_give,
 	.hear = far_hear,
 	.fd = far_fd,
 	.free = far_free,

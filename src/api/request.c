@@ -268,6 +268,11 @@ const struct api_command_row api_commands[API_COMMANDS] = {
 				  "what became of a swap" },
 	[API_ARBITER_STANDS] = { "arbiter-stands", &api_arbiter_stands_schema,
 				 "what the record says now" },
+	[API_PROTECT_GIVE] = { "protect-give", &plain_schema, "end for good: the backup goes on" },
+	[API_PROTECT_ENDED] = { "protect-ended", &api_protect_session_schema,
+				"the other side of this copy says that it has ended" },
+	[API_BACKUP_RECORD] = { "backup-record", &api_arbiter_stands_schema,
+				"what the owner's host says the record is" },
 };
 
 static int find_command(const char *name, enum api_command *ret_command, struct error *err)

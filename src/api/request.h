@@ -87,6 +87,13 @@
  *   arbiter-swapped outcome "won"|"lost"|"unknown"   -               -
  *                  [, record: what stands there]
  *   arbiter-stands record                            -               -
+ *
+ * Where no etcd decides (peer/manual.h) arbiter-attach says "manual": true, arbiter-swapped of an unknown outcome has a line "why" (what it waits for),
+ * the answer of protect-cut has "record", and besides:
+ *
+ *   protect-give   -                                 -               - the VM stands for good, and its process ends
+ *   protect-ended  session                           -               - over any connection: the other side of that copy has ended, as it says. Later, to the relay: {"event": "arbiter-ended", "record"}
+ *   backup-record  record: as the owner's host has it -              - later, to the relay: {"event": "arbiter-heard", "record"}
  */
 
 #include "api/schema.h"
@@ -155,6 +162,9 @@ enum api_command {
 	API_ARBITER_ATTACH,
 	API_ARBITER_SWAPPED,
 	API_ARBITER_STANDS,
+	API_PROTECT_GIVE,
+	API_PROTECT_ENDED,
+	API_BACKUP_RECORD,
 	API_COMMANDS,
 };
 
@@ -180,7 +190,7 @@ extern const char *const api_swap_outcomes[]; /* names, NULL behind them */
 struct api_protect_request {
 	struct ownership_id session, dead;
 	char peer[MARK_PEER_MAX], why[API_WHY_MAX];
-	bool ring, none;
+	bool ring, none, by_hand;
 	uint64_t epoch, at_ns, len, stopped_ns;
 	enum api_swap_outcome outcome;
 	struct ownership_record record; /* revision 0: none came */

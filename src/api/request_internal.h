@@ -50,7 +50,7 @@ extern const struct schema api_move_token_schema, api_move_begin_schema, api_mov
 	api_inherit_take_schema, api_arrive_wait_schema, api_protect_begin_schema,
 	api_protect_epoch_schema, api_protect_acked_schema, api_protect_why_schema,
 	api_backup_begin_schema, api_backup_apply_schema, api_arbiter_attach_schema,
-	api_arbiter_swapped_schema, api_arbiter_stands_schema;
+	api_arbiter_swapped_schema, api_arbiter_stands_schema, api_protect_session_schema;
 
 /* After the schema, what it leaves as text. The text was judged. */
 void api_request_take_token(struct api_line *line);

@@ -136,6 +136,11 @@ static const struct schema_row attach_rows[] = {
 	  .value = "true",
 	  .help = "there is no record" },
 	ID_ROW(struct api_line, dead, "dead", 0, "an instance that has ended on this host"),
+	{ .key = "manual",
+	  .type = SCHEMA_BOOL,
+	  .offset = offsetof(struct api_line, request.protect.by_hand),
+	  .value = "true",
+	  .help = "no etcd decides" },
 };
 
 static const struct schema_row swapped_rows[] = {
@@ -148,8 +153,10 @@ static const struct schema_row swapped_rows[] = {
 	  .names = api_swap_outcomes,
 	  .value = "OUTCOME",
 	  .help = "what became of the swap" },
+	TEXT_ROW(request.protect.why, "why", "what it waits for"),
 };
 
+static const struct schema_row session_rows[] = { COMMON_ROWS, SESSION_ROW };
 static const struct schema_row stands_rows[] = { COMMON_ROWS, RECORD_ROW };
 
 #define SCHEMA(rows)                                                                               \
@@ -165,6 +172,7 @@ const struct schema api_backup_begin_schema = SCHEMA(back_up_rows);
 const struct schema api_backup_apply_schema = SCHEMA(apply_rows);
 const struct schema api_arbiter_attach_schema = SCHEMA(attach_rows);
 const struct schema api_arbiter_swapped_schema = SCHEMA(swapped_rows);
+const struct schema api_protect_session_schema = SCHEMA(session_rows);
 const struct schema api_arbiter_stands_schema = SCHEMA(stands_rows);
 
 /* An empty text is nobody; others were judged. */
@@ -186,6 +194,7 @@ static int judge_absence(const struct api_line *line, struct error *err)
 	const enum api_command command = line->request.command;
 
 	if ((command == API_ARBITER_ATTACH && !protect->none) || command == API_ARBITER_STANDS ||
+	    command == API_BACKUP_RECORD ||
 	    (command == API_ARBITER_SWAPPED && protect->outcome == API_SWAP_WON))
 		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
 				 "record: is missing; give it as the arbiter has it");

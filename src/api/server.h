@@ -125,6 +125,13 @@ struct api_protect_ops {
 		       struct error *err);
 	int (*stands)(struct protect_guest *guest, const void *owner,
 		      const struct ownership_record *record, struct error *err);
+	void (*by_hand)(struct protect_guest *guest, const void *owner, bool by_hand,
+			const char *waits);
+	int (*record)(struct protect_guest *guest, const void *owner,
+		      const struct ownership_record *record, struct error *err);
+	int (*ended)(struct protect_guest *guest, const struct ownership_id *session,
+		     struct error *err);
+	int (*give)(struct protect_guest *guest, const void *owner, struct error *err);
 };
 extern const struct api_protect_ops api_protect_guest_ops;
 
@@ -200,6 +207,9 @@ void api_server_given(struct api_server *server, const void *client, const struc
 /* Tells the relay which record it shall put where the one of its revision stands. */
 void api_server_swap(struct api_server *server, const void *client,
 		     const struct ownership_record *want);
+/* And another word of these ("arbiter-heard", "arbiter-ended"). */
+void api_server_tell_relay(struct api_server *server, const void *client, const char *what,
+			   const struct ownership_record *record);
 /* Tells a guard one of struct protect_guest_events' words. */
 void api_server_tell_guard(struct api_server *server, const void *client, const char *what,
 			   bool ran, const char *why);

@@ -84,6 +84,9 @@ static int do_facts(struct api_client *client, const struct api_request *request
 	if (!json)
 		return error_set(err, -ENOMEM, EXIT_STATUS_HOST,
 				 "protect-facts: out of memory; free some");
+	json_object_set_new(json, "manual", json_boolean(facts.by_hand));
+	json_object_set_new(json, "wants",
+			    json_string(facts.wants ? ownership_mode_name(facts.wants) : ""));
 	add_ownership(json, &facts);
 	add_figures(json, &facts);
 	*ret_reply = json;
@@ -148,6 +151,20 @@ static int do_gate(struct api_client *client, const struct api_request *request 
 	return ops_of(client)->gate(guest_of(client), client, err);
 }
 
+/* null: there is none. */
+static json_t *encode_record(const struct ownership_record *record)
+{
+	char text[LIMIT_OWNERSHIP_RECORD];
+	json_t *json;
+	size_t len;
+
+	if (record_encode(record, text, &len) < 0)
+		return json_null();
+	json = json_loadb(text, len, 0, NULL);
+	set_number(json, "revision", record->revision);
+	return json;
+}
+
 /* "Not now" is an answer, no error. */
 static int do_cut(struct api_client *client, const struct api_request *request, json_t **ret_reply,
 		  struct error *err)
@@ -166,6 +183,8 @@ static int do_cut(struct api_client *client, const struct api_request *request, 
 				  "ring_end", (json_int_t)cut.ring_end, "released",
 				  (json_int_t)cut.released, "generation",
 				  (json_int_t)cut.generation, "pause_ns", (json_int_t)cut.pause_ns);
+	if (r == 0 && cut.by_hand)
+		json_object_set_new(*ret_reply, "record", encode_record(&cut.record));
 	return r;
 }
 
@@ -259,6 +278,7 @@ static int do_attach(struct api_client *client, const struct api_request *reques
 
 	if (r < 0)
 		return r;
+	ops_of(client)->by_hand(guest_of(client), client, protect->by_hand, "");
 	*ret_reply = json_pack("{s:b}", "ok", 1);
 	set_id(*ret_reply, "instance", &me);
 	return 0;
@@ -273,14 +293,38 @@ static int do_swapped(struct api_client *client, const struct api_request *reque
 		[API_SWAP_LOST] = WHEN_LOST,
 	};
 
-	return ops_of(client)->swapped(guest_of(client), client, kinds[request->protect.outcome],
-				       &request->protect.record, err);
+	int r = ops_of(client)->swapped(guest_of(client), client, kinds[request->protect.outcome],
+					&request->protect.record, err);
+
+	if (r == 0 && request->protect.why[0])
+		ops_of(client)->by_hand(guest_of(client), client, true, request->protect.why);
+	return r;
 }
 
 static int do_stands(struct api_client *client, const struct api_request *request,
 		     json_t **ret_reply _unused_, struct error *err)
 {
 	return ops_of(client)->stands(guest_of(client), client, &request->protect.record, err);
+}
+
+/* ---- without etcd ---- */
+
+static int do_give(struct api_client *client, const struct api_request *request _unused_,
+		   json_t **ret_reply _unused_, struct error *err)
+{
+	return ops_of(client)->give(guest_of(client), client, err);
+}
+
+static int do_ended(struct api_client *client, const struct api_request *request,
+		    json_t **ret_reply _unused_, struct error *err)
+{
+	return ops_of(client)->ended(guest_of(client), &request->protect.session, err);
+}
+
+static int do_record(struct api_client *client, const struct api_request *request,
+		     json_t **ret_reply _unused_, struct error *err)
+{
+	return ops_of(client)->record(guest_of(client), client, &request->protect.record, err);
 }
 
 const command_fn protect_command_fns[API_COMMANDS] = {
@@ -293,7 +337,8 @@ const command_fn protect_command_fns[API_COMMANDS] = {
 	[API_BACKUP_SUSPECT] = do_suspect, [API_BACKUP_PREPARED] = do_prepared,
 	[API_BACKUP_APPLY] = do_apply,	   [API_BACKUP_FAILED] = do_failed,
 	[API_ARBITER_ATTACH] = do_attach,  [API_ARBITER_SWAPPED] = do_swapped,
-	[API_ARBITER_STANDS] = do_stands,
+	[API_ARBITER_STANDS] = do_stands,  [API_PROTECT_GIVE] = do_give,
+	[API_PROTECT_ENDED] = do_ended,	   [API_BACKUP_RECORD] = do_record,
 };
 
 /* ---- what the VM tells ---- */
@@ -316,6 +361,13 @@ void api_server_swap(struct api_server *server, const void *client,
 	set_number(record, "revision", want->revision);
 	server_tell_client(server, client,
 			   json_pack("{s:s, s:o}", "event", "arbiter-swap", "want", record));
+}
+
+void api_server_tell_relay(struct api_server *server, const void *client, const char *what,
+			   const struct ownership_record *record)
+{
+	server_tell_client(server, client,
+			   json_pack("{s:s, s:o}", "event", what, "record", encode_record(record)));
 }
 
 void api_server_tell_guard(struct api_server *server, const void *client, const char *what,

@@ -16,7 +16,8 @@ struct list_endpoint {
 };
 
 struct list_arbiter {
-	uint32_t n_endpoints; /* 0: this host has no arbiter */
+	bool manual;	      /* persons are asked, and no etcd (peer/manual.h) */
+	uint32_t n_endpoints; /* 0 and not manual: this host has no arbiter */
 	struct list_endpoint endpoints[LIMIT_ARBITER_ENDPOINTS];
 	char *ca, *certificate, *key; /* files; NULL: none */
 	char *user, *password_file;

@@ -11,10 +11,58 @@
 #include "host/state_dir.h"
 #include "peer/arbiter_probe.h"
 #include "peer/machine.h"
+#include "peer/manual.h"
 #include "peer/protected.h"
 #include "protect/journal.h"
 
 #define FOLDER "journals"
+
+/* Both hosts need to mean the same by "the record". */
+static void check_kind(const struct lists *lists, const struct peer_machine *machine,
+		       struct problems *problems)
+{
+	const bool there = machine->manual[0];
+	struct error err = { 0 };
+
+	if (there == lists->arbiter.manual ||
+	    (!lists->arbiter.manual && !lists->arbiter.n_endpoints))
+		return;
+	(void)error_set(&err, -EMEDIUMTYPE, EXIT_STATUS_HOST,
+			"arbiter: is %s there and %s here; both hosts need the same in host.json",
+			there ? "\"manual\"" : "an etcd", there ? "an etcd" : "\"manual\"");
+	problems_add(problems, &err);
+}
+
+/* What was done here must be known to them who come, or there were two of it. */
+static void check_record(const struct lists *lists, int state_fd,
+			 const struct peer_machine *machine, struct problems *problems)
+{
+	struct ownership_record here, there;
+	struct manual_records ours, theirs;
+	struct error err = { 0 };
+
+	if (!lists->arbiter.manual || !machine->manual[0])
+		return;
+	if (manual_decode(machine->manual, strlen(machine->manual), &theirs) < 0)
+		(void)error_set(&err, -EBADMSG, EXIT_STATUS_FAILED,
+				"the request's record is damaged; use one version of utsusu");
+	else if (manual_read(state_fd, machine->config.uuid, &ours, &err) == 0 &&
+		 !manual_agree(&ours, &theirs)) {
+		here = manual_last(&ours);
+		there = manual_last(&theirs);
+		(void)error_set(
+			&err, -EEXIST, EXIT_STATUS_BUSY,
+			"%s: two records that do not follow from each other: %s, generation %llu "
+			"here, %s, generation %llu there: it went on on both. Where it is not "
+			"wanted and does not run, remove arbiter/%s.manual from that host's state "
+			"directory",
+			machine->config.name, ownership_mode_name(here.mode),
+			(unsigned long long)here.generation, ownership_mode_name(there.mode),
+			(unsigned long long)there.generation, machine->config.uuid);
+	}
+	if (err.code)
+		problems_add(problems, &err);
+}
 
 static void check_arbiter(const struct lists *lists, struct problems *problems)
 {
@@ -81,6 +129,8 @@ void backup_check(const struct lists *lists, int state_fd, const struct peer_mac
 		  struct problems *problems)
 {
 	check_arbiter(lists, problems);
+	check_kind(lists, machine, problems);
+	check_record(lists, state_fd, machine, problems);
 	check_journal(lists, state_fd, machine, problems);
 	check_name(state_fd, &machine->config, problems);
 }

@@ -11,6 +11,7 @@
 #include "peer/host.h"
 #include "peer/request.h"
 #include "peer/resolve.h"
+#include "peer/word.h"
 
 struct session {
 	struct peer_host *host;
@@ -154,10 +155,15 @@ static void resolve_vm(struct session *session)
 	resolve(session->host, &session->request, session->client);
 }
 
+static void take_word(struct session *session)
+{
+	word(session->host, &session->request, session->client);
+}
+
 static void (*const actions[CONTROL_COMMANDS])(struct session *session) = {
 	[CONTROL_STATUS] = show_status, [CONTROL_PEERS] = show_peers,	[CONTROL_PROBE] = probe,
 	[CONTROL_ADD] = add_peer,	[CONTROL_REMOVE] = remove_peer, [CONTROL_MOVE] = move_vm,
-	[CONTROL_RESOLVE] = resolve_vm, [CONTROL_PROTECT] = protect_vm,
+	[CONTROL_RESOLVE] = resolve_vm, [CONTROL_PROTECT] = protect_vm, [CONTROL_WORD] = take_word,
 };
 
 void serve_control(struct peer_host *host, int client)

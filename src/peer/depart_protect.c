@@ -11,10 +11,26 @@
 #include "base/cleanup.h"
 #include "peer/arbiter_probe.h"
 #include "peer/depart_internal.h"
+#include "peer/manual.h"
 #include "peer/relays.h"
 
 #define SOLO_STEP_NS (50 * NSEC_PER_MSEC)
 #define SOLO_STEPS 400 /* so long may the arbiter take until the record says whose the VM is */
+
+/* For the other host to compare with its own. */
+static int tell_records(struct departure *departure, struct error *err)
+{
+	struct peer_machine *machine = &departure->ask.machine;
+	struct manual_records records;
+	size_t len;
+	int r = manual_read(departure->host->state_fd, machine->config.uuid, &records, err);
+
+	if (r == 0)
+		r = manual_encode(&records, machine->manual, &len);
+	return r < 0 ? error_set(err, r, EXIT_STATUS_HOST, "%s: its record: %s",
+				 departure_name(departure), strerror(-r))
+		     : 0;
+}
 
 static int describe_protect(struct departure *departure, const struct move_facts *facts _unused_,
 			    struct error *err _unused_)
@@ -25,7 +41,8 @@ static int describe_protect(struct departure *departure, const struct move_facts
 	machine->protect = true;
 	machine->detect_ms = (uint32_t)departure->request->protect.detect_ms;
 	machine->generation = 1; /* ownership goes by the arbiter's record, not by ours */
-	if (arbiter_probe(departure->lists, &why) < 0)
+	if (arbiter_probe(departure->lists, &why) < 0 ||
+	    (departure->lists->arbiter.manual && tell_records(departure, &why) < 0))
 		problems_add(&departure->problems, &why);
 	return 0;
 }

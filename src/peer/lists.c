@@ -156,7 +156,8 @@ int lists_decode(const char *text, size_t len, const char *name, struct lists *l
 		{ "disks", .take = take_disk, .ctx = lists },
 		{ "networks", .take = take_network, .ctx = lists },
 		{ "moves", .schema = &moves_schema, .ctx = &lists->moves },
-		{ "arbiter", .schema = &list_arbiter_schema, .ctx = &lists->arbiter },
+		{ "arbiter", .schema = &list_arbiter_schema, .ctx = &lists->arbiter,
+		  .word = "manual", .is_word = &lists->arbiter.manual },
 		{ "protect", .schema = &list_protect_schema, .ctx = &lists->protect },
 	};
 	int r;

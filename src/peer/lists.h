@@ -12,6 +12,8 @@
  *                 "ca": "/etc/utsusu/etcd-ca.pem", "user": "utsusu", "password_file": "/etc/utsusu/etcd-password"},
  *    "protect":  {"journal": "256M"}}
  *
+ * Without etcd it is "arbiter": "manual" (peer/manual.h).
+ *
  * A peer names these names and never a path, an interface or a bridge: the source's daemon finds the name of what its VM has,
  * the destination's daemon finds what it calls so itself. Any thread.
  */

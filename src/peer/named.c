@@ -32,6 +32,15 @@ static int decode_group(const struct named_group *group, json_t *things, const c
 	const char *name;
 	json_t *thing;
 
+	if (group->word && json_is_string(things) &&
+	    strcmp(json_string_value(things), group->word) == 0) {
+		*group->is_word = true;
+		return 0;
+	}
+	if (group->word && json_is_string(things))
+		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+				 "%s: %s: must be an object, or the word \"%s\"", file, group->key,
+				 group->word);
 	if (!json_is_object(things))
 		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
 				 "%s: %s: must be an object: {\"NAME\": ...}", file, group->key);

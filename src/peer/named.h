@@ -16,6 +16,9 @@ struct named_group {
 	void *ctx;
 	/* In place of `take`: it is one thing without names, `ctx` its struct. */
 	const struct schema *schema;
+	/* Beside `schema`: this word may stand there instead, and sets *is_word. NULL: none may. */
+	const char *word;
+	bool *is_word;
 };
 
 /* All keys of the text are groups; each may be left out. 0, or -EINVAL with the first problem in `err`. */

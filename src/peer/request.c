@@ -105,6 +105,8 @@ static const struct schema_row machine_rows[] = {
 	  .help = "the instance that gives it away" },
 	{ ROW(SCHEMA_UINT, detect_ms, "detect_ms"), .max = PROTECT_DETECT_MAX_MS,
 	  .help = "milliseconds of silence that make the other side suspected" },
+	{ ROW(SCHEMA_CHARS, manual, "manual"), .max = MANUAL_TEXT - 1,
+	  .help = "without etcd: the record as its host keeps it" },
 };
 #undef type_of_rows
 static const struct schema machine_schema = { machine_rows, ARRAY_SIZE(machine_rows),
@@ -216,6 +218,14 @@ static const struct schema_row resolve_rows[] = {
 	{ ROW(SCHEMA_ENUM, word, "word"), .names = words, .fallback = "show",
 	  .help = "the operator's" },
 };
+static const struct schema_row word_rows[] = {
+	{ ROW(SCHEMA_CHARS, name, "name"), .flags = SCHEMA_REQUIRED, .max = LIMIT_NAME - 1,
+	  .valid = valid_vm, .help = "of the VM" },
+	{ ROW(SCHEMA_ENUM, said.says, "says"), .flags = SCHEMA_REQUIRED, .names = manual_says_names,
+	  .help = "who has ended" },
+	{ ROW(SCHEMA_SIZE, said.generation, "generation"), .flags = SCHEMA_REQUIRED, .min = 1,
+	  .max = INT64_MAX, .step = 1, .help = "of the record of which it is said" },
+};
 #undef type_of_rows
 
 #define CONTROL_SCHEMA(rows)                                                                       \
@@ -228,6 +238,7 @@ static const struct schema add_schema = CONTROL_SCHEMA(add_rows);
 static const struct schema move_schema = CONTROL_SCHEMA(move_rows);
 static const struct schema protect_schema = CONTROL_SCHEMA(protect_rows);
 static const struct schema resolve_schema = CONTROL_SCHEMA(resolve_rows);
+static const struct schema word_schema = CONTROL_SCHEMA(word_rows);
 static const struct schema plain_schema = { NULL, 0, sizeof(struct control_request), 0 };
 
 static const struct request_row control_requests[CONTROL_COMMANDS] = {
@@ -239,6 +250,7 @@ static const struct request_row control_requests[CONTROL_COMMANDS] = {
 	[CONTROL_MOVE] = { "move", &move_schema },
 	[CONTROL_PROTECT] = { "protect", &protect_schema },
 	[CONTROL_RESOLVE] = { "resolve", &resolve_schema },
+	[CONTROL_WORD] = { "word", &word_schema },
 };
 
 static int unknown_command(const struct request_row *rows, size_t n, const char *name,

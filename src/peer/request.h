@@ -25,6 +25,7 @@
 
 #include "api/config.h"
 #include "move/job.h"
+#include "peer/manual.h"
 #include "peer/peers.h"
 #include "protect/ownership.h"
 
@@ -66,6 +67,8 @@ struct peer_machine {
 	char owner
 		[PEER_INSTANCE_TEXT]; /* of a move: the instance that gives it away, in whose place a record may name another; "": it has no record */
 	uint32_t detect_ms; /* protect: so long a silence makes the other side suspected */
+	char manual
+		[MANUAL_TEXT]; /* protect: "": its arbiter is an etcd; else what its host keeps of the record */
 };
 
 enum peer_command {
@@ -107,6 +110,12 @@ struct protect_wish {
 #define PROTECT_DETECT_MIN_MS 50
 #define PROTECT_DETECT_MAX_MS 60000
 
+/* A person's word on who has ended, of a record of exactly this generation (peer/manual.h). */
+struct word_wish {
+	enum manual_says says;
+	uint64_t generation;
+};
+
 enum resolve_word { RESOLVE_SHOW, RESOLVE_LOST_HERE, RESOLVE_RUN_HERE };
 
 enum control_command {
@@ -118,6 +127,7 @@ enum control_command {
 	CONTROL_MOVE,
 	CONTROL_PROTECT,
 	CONTROL_RESOLVE,
+	CONTROL_WORD,
 	CONTROL_COMMANDS,
 };
 
@@ -129,6 +139,7 @@ struct control_request {
 	struct move_wish move;
 	struct protect_wish protect;
 	enum resolve_word word;
+	struct word_wish said;
 };
 
 /* Decode an object, which loses its "command". 0, or -EINVAL with the first problem in `err`. Released whatever is returned. */

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "host/state_dir.h"
 #include "peer/instances.h"
+#include "peer/manual.h"
 #include "programs/arbiter_host.h"
 
 struct checking;
@@ -208,6 +209,12 @@ int arbiter_check(bool json)
 	struct error err = { 0 };
 	int status, r = arbiter_host_load(&checking.host, &err);
 
+	if (r == 0 && checking.host.manual) {
+		arbiter_host_release(&checking.host);
+		puts(json ? "{\"ok\": true, \"manual\": true, \"members\": []}"
+			  : "arbiter: manual: nobody is asked but you");
+		return EXIT_STATUS_OK;
+	}
 	if (r == 0)
 		r = ask_all(&checking, &err);
 	if (r < 0) {
@@ -273,6 +280,16 @@ static int ask(struct showing *showing, const struct arbiter_config *config, int
 	return r;
 }
 
+static int look(struct showing *showing, int state_fd, const char *uuid)
+{
+	struct manual_records records;
+	int r = manual_read(state_fd, uuid, &records, &showing->err);
+
+	if (r == 0)
+		showing->record = manual_last(&records);
+	return r;
+}
+
 static void print_record(int state_fd, const char *uuid, const struct ownership_record *record)
 {
 	static const char *const words[] = {
@@ -302,7 +319,9 @@ int arbiter_show(const char *uuid)
 
 	if (r == 0)
 		r = state_dir_open(&state_fd, &showing.err);
-	if (r == 0)
+	if (r == 0 && host.manual)
+		r = look(&showing, state_fd, uuid);
+	else if (r == 0)
 		r = ask(&showing, &host.config, state_fd, uuid);
 	if (r == 0)
 		print_record(state_fd, uuid, &showing.record);

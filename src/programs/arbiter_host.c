@@ -18,6 +18,9 @@ int arbiter_host_load(struct arbiter_host *host, struct error *err)
 	if (r < 0)
 		return r;
 	arbiter = &host->lists->arbiter;
+	host->manual = arbiter->manual;
+	if (host->manual)
+		return 0;
 	if (!arbiter->n_endpoints)
 		return error_set(err, -ENOENT, EXIT_STATUS_HOST,
 				 "%.200s: names no arbiter; add {\"arbiter\": {\"endpoints\": "

@@ -11,6 +11,7 @@
 /* host.json's arbiter, as the client wants it. */
 struct arbiter_host {
 	struct lists *lists;
+	bool manual; /* no etcd is asked, and `config` is empty: programs/arbiter_manual.h */
 	struct arbiter_endpoint endpoints[LIMIT_ARBITER_ENDPOINTS];
 	char *password;
 	struct arbiter_config config;

@@ -20,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "api/request.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -32,7 +33,7 @@
 #include "peer/process.h"
 #include "peer/protected.h"
 #include "peer/relay.h"
-#include "programs/arbiter_host.h"
+#include "programs/arbiter_manual.h"
 
 #define LINE_MAX_BYTES MIB(2)		 /* the facts hold a configuration */
 #define LOOK_NS (3 * NSEC_PER_SEC)	 /* whether an owner that is not us has ended since */
@@ -59,7 +60,8 @@ struct relay {
 	pid_t pid; /* the VM's process */
 	uint64_t start;
 	char uuid[UUID_TEXT];
-	struct arbiter *arbiter;
+	struct arbiter *arbiter;       /* NULL: manual */
+	struct manual_arbiter by_hand; /* then this one */
 	enum stage stage;
 	bool known; /* `record` is what stands there, as far as we heard */
 	struct ownership_record record;
@@ -130,6 +132,8 @@ static void attach(struct relay *relay)
 		hex_encode(relay->record.owner.bytes, OWNERSHIP_ID_BYTES, owner);
 		json_object_set_new(fields, "dead", json_string(owner));
 	}
+	if (relay->host.manual)
+		json_object_set_new(fields, "manual", json_true());
 	relay->buried = state == INSTANCE_DEAD;
 	relay->stage = STAGE_ATTACHES;
 	relay->told = relay->record.revision;
@@ -208,13 +212,16 @@ static int note_wish(struct relay *relay, const struct ownership_record *want)
 /* ---- the arbiter ---- */
 
 static void tell_swapped(struct relay *relay, enum arbiter_outcome outcome,
-			 const struct ownership_record *record)
+			 const struct ownership_record *record, const char *why)
 {
 	json_t *encoded = outcome == ARBITER_UNKNOWN ? NULL : arbiter_record_encode(record);
 	json_t *fields = json_pack("{s:s}", "outcome", arbiter_outcome_name(outcome));
 
 	if (encoded)
 		json_object_set_new(fields, "record", encoded);
+	if (why)
+		json_object_set_new(fields, "why",
+				    json_stringn(why, strnlen(why, API_WHY_MAX - 1)));
 	tell_vm(relay, "arbiter-swapped", "swapped", fields);
 }
 
@@ -236,7 +243,10 @@ static void heard_swapped(void *ctx, const struct arbiter_swapped *swapped)
 		take_record(relay, &swapped->record);
 		relay->told = MAX(relay->told, swapped->record.revision);
 	}
-	tell_swapped(relay, swapped->outcome, &swapped->record);
+	tell_swapped(relay, swapped->outcome, &swapped->record,
+		     relay->host.manual && swapped->outcome == ARBITER_UNKNOWN
+			     ? swapped->why.message
+			     : NULL);
 }
 
 static void heard_stands(void *ctx, const struct ownership_record *record, const struct error *err)
@@ -255,6 +265,46 @@ static void heard_stands(void *ctx, const struct ownership_record *record, const
 		tell_stands(relay);
 }
 
+/* ---- without etcd ---- */
+
+static void swap_by_hand(struct relay *relay, const struct ownership_record *want)
+{
+	struct arbiter_swapped swapped;
+
+	manual_arbiter_swap(&relay->by_hand, relay->name, want, &swapped);
+	heard_swapped(relay, &swapped);
+}
+
+/* Of the VM: what its owner's host says stands there; or that the other side has ended. */
+static void hear_of_the_other(struct relay *relay, const char *event, const json_t *line)
+{
+	struct ownership_record record;
+	struct relay_note note;
+	struct error err = { 0 };
+	int r = arbiter_record_decode(json_object_get(line, "record"), &record, &err);
+
+	if (!relay->host.manual ||
+	    (relay->stage != STAGE_ATTACHED && relay->stage != STAGE_ATTACHES))
+		return;
+	if (r == 0 && strcmp(event, "arbiter-ended") == 0) {
+		r = manual_arbiter_heard_end(&relay->by_hand, &record, is_mine(relay, &record));
+		if (r > 0)
+			say(relay, "the other side says that it has ended");
+	} else if (r == 0) {
+		r = relay_read(relay->folder_fd, relay->name, &note);
+		if (r == 0)
+			r = manual_arbiter_follow(&relay->by_hand, &record, &note.session);
+		if (r > 0) {
+			record = manual_last(&relay->by_hand.records);
+			take_record(relay, &record);
+		}
+		if (r > 0 && relay->stage == STAGE_ATTACHED)
+			tell_stands(relay);
+	}
+	if (r < 0)
+		say(relay, "%s: %s", event, err.code ? err.message : strerror(-r));
+}
+
 static void swap(struct relay *relay, const json_t *event)
 {
 	struct ownership_record want;
@@ -265,12 +315,16 @@ static void swap(struct relay *relay, const json_t *event)
 		r = -EPROTO;
 	if (r == 0)
 		r = note_wish(relay, &want);
+	if (r == 0 && relay->host.manual) {
+		swap_by_hand(relay, &want);
+		return;
+	}
 	if (r == 0)
 		r = arbiter_swap(relay->arbiter, &want);
 	if (r == 0 || r == -EBUSY) /* the outcome of the one under way is still told, and once */
 		return;
 	say(relay, "a swap was not asked: %s", err.code ? err.message : strerror(-r));
-	tell_swapped(relay, ARBITER_UNKNOWN, NULL);
+	tell_swapped(relay, ARBITER_UNKNOWN, NULL, NULL);
 }
 
 /* ---- from the VM ---- */
@@ -279,6 +333,7 @@ static void take_facts(struct relay *relay, const json_t *facts)
 {
 	const struct arbiter_events events = { heard_swapped, heard_stands, relay };
 	const char *uuid = json_string_value(json_object_get(facts, "uuid"));
+	struct ownership_record stands;
 	struct relay_note note;
 	struct error err = { 0 };
 	int r = uuid && uuid_valid(uuid) ? 0 : -EPROTO;
@@ -292,8 +347,11 @@ static void take_facts(struct relay *relay, const json_t *facts)
 	}
 	if (r == 0) {
 		snprintf(relay->uuid, sizeof(relay->uuid), "%s", uuid);
-		r = arbiter_open(relay->loop, &relay->host.config, relay->state_fd, relay->uuid,
-				 &events, &relay->arbiter, &err);
+		r = relay->host.manual
+			    ? manual_arbiter_open(&relay->by_hand, relay->state_fd, relay->uuid,
+						  &err)
+			    : arbiter_open(relay->loop, &relay->host.config, relay->state_fd,
+					   relay->uuid, &events, &relay->arbiter, &err);
 	}
 	if (r < 0) {
 		say(relay, "%s", err.code ? err.message : "its facts are not understood");
@@ -301,7 +359,12 @@ static void take_facts(struct relay *relay, const json_t *facts)
 		return;
 	}
 	relay->stage = STAGE_READS;
-	arbiter_watch(relay->arbiter);
+	if (relay->arbiter) {
+		arbiter_watch(relay->arbiter);
+		return;
+	}
+	stands = manual_last(&relay->by_hand.records);
+	heard_stands(relay, &stands, NULL);
 }
 
 /* One of this host that is there no more: by its own end, or by a person's word (utsusu resolve). */
@@ -386,6 +449,8 @@ static void take_line(struct relay *relay, const char *text, size_t len)
 	} else if (event) {
 		if (strcmp(event, "arbiter-swap") == 0)
 			hear_swap(relay, line);
+		else if (strcmp(event, "arbiter-heard") == 0 || strcmp(event, "arbiter-ended") == 0)
+			hear_of_the_other(relay, event, line);
 	} else if (strcmp(id, "facts") == 0 && relay->stage == STAGE_ASKS) {
 		take_facts(relay, line);
 	} else if (strcmp(id, "attach") == 0 && relay->stage == STAGE_ATTACHES) {
@@ -459,6 +524,7 @@ static int begin(struct relay *relay, struct error *err)
 static void release(struct relay *relay)
 {
 	arbiter_free(relay->arbiter);
+	manual_arbiter_release(&relay->by_hand);
 	if (relay->loop) {
 		loop_timer_cancel(&relay->again);
 		loop_free(relay->loop);
@@ -479,6 +545,7 @@ int arbiter_relay(const char *name)
 		.state_fd = -1,
 		.folder_fd = -1,
 		.lock_fd = -1,
+		.by_hand = { .lock_fd = -1 },
 		.vm = { .fd = -1, .events = EPOLLIN, .ready = heard_vm },
 	};
 	struct error err = { 0 };

@@ -21,6 +21,7 @@ struct command_options {
 	char fingerprint[PEER_FINGERPRINT_MAX];
 	char *ca, *identity;
 	bool detach, lost_here, run_here, off;
+	bool owner_is_dead, backup_is_dead, yes;
 	struct move_wish move;
 	char latency[16]; /* of held replies: "auto" or a duration */
 	uint64_t detect;  /* milliseconds */

@@ -153,6 +153,23 @@ static const struct schema_row move_rows[] = {
 	HELP_ROW,
 };
 
+#define YES_ROW                                                                                    \
+	{                                                                                          \
+		.key = "yes", ROW(SCHEMA_BOOL, yes), .value = "on",                                \
+		.help = "do not ask whether that word is meant"                                    \
+	}
+
+static const struct schema_row failover_rows[] = {
+	NAME_ROW,
+	{ .key = "owner-is-dead",
+	  ROW(SCHEMA_BOOL, owner_is_dead),
+	  .value = "on",
+	  .help = "without an etcd, on the backup's host: your word that it does not run on the other host any "
+		  "more" },
+	YES_ROW,
+	HELP_ROW,
+};
+
 static const struct schema_row protect_rows[] = {
 	NAME_ROW,
 	{ .key = "host",
@@ -167,6 +184,11 @@ static const struct schema_row protect_rows[] = {
 	  ROW(SCHEMA_BOOL, off),
 	  .value = "on",
 	  .help = "end its protection; it runs on here" },
+	{ .key = "backup-is-dead",
+	  ROW(SCHEMA_BOOL, backup_is_dead),
+	  .value = "on",
+	  .help = "with --off, without an etcd: your word that its backup has ended and does not run" },
+	YES_ROW,
 	{ .key = "check",
 	  ROW(SCHEMA_BOOL, move.check),
 	  .value = "on",
@@ -310,6 +332,7 @@ static const struct schema baseline_schema = SCHEMA(baseline_rows);
 static const struct schema stop_schema = SCHEMA(stop_rows);
 static const struct schema move_schema = SCHEMA(move_rows);
 static const struct schema protect_schema = SCHEMA(protect_rows);
+static const struct schema failover_schema = SCHEMA(failover_rows);
 static const struct schema save_schema = SCHEMA(save_rows);
 static const struct schema restore_schema = SCHEMA(restore_rows);
 static const struct schema upgrade_schema = SCHEMA(upgrade_rows);
@@ -421,8 +444,9 @@ const struct command commands[] = {
 	  .summary = "let a VM's backup take over, as for service of its host",
 	  .about =
 		  "On either host. The VM goes on there with all that it did; it is unprotected until it is protected "
-		  "again.\n",
-	  .options = &name_schema,
+		  "again. Where no etcd decides it is asked for on the VM's own host; when that is lost, on the "
+		  "backup's with --owner-is-dead.\n",
+	  .options = &failover_schema,
 	  .run = fail_over_vm },
 	{ .name = "status",
 	  .arguments = "NAME",

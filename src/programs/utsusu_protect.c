@@ -4,15 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "host/runtime.h"
+#include "peer/door.h"
 #include "peer/request.h"
 #include "programs/json_text.h"
 #include "programs/utsusu_errand.h"
 #include "programs/utsusu_status.h"
 
+#define WORD_MS 10000
+#define WISH_STEPS 100
 #define STEP_NS (100 * NSEC_PER_MSEC)
 #define RECORD_STEPS 150
 #define OFF_STEPS 150	   /* the arbiter must agree */
@@ -125,13 +129,99 @@ static int begin(const struct command_options *options)
 
 /* ---- and what a VM is told itself ---- */
 
+static int ask_person(const char *name, const char *what, struct error *err)
+{
+	char line[16];
+
+	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+		return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+				 "%s: nobody is here to say that it is so; give --yes", name);
+	fprintf(stderr,
+		"%s: %s.\nIf that is not so there will be two of it, and nobody else prevents it. "
+		"Is it so (yes/no)? ",
+		name, what);
+	if (fgets(line, sizeof(line), stdin) && strcmp(line, "yes\n") == 0)
+		return 0;
+	return error_set(err, -ECANCELED, EXIT_STATUS_FAILED, "%s: nothing is changed", name);
+}
+
+/* Until it waits for this word: a moment after the other side was last heard. */
+static int wait_for_wish(const char *name, enum manual_says says, uint64_t *ret_generation,
+			 struct error *err)
+{
+	const bool owner = says == MANUAL_BACKUP_IS_DEAD;
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < WISH_STEPS; i++) {
+		json_auto_t *facts = NULL;
+
+		if (i)
+			nap();
+		r = status_ask(name, "protect-facts", &facts, err);
+		if (r == 0 && !json_is_true(json_object_get(facts, "manual")))
+			return error_set(err, -EINVAL, EXIT_STATUS_USAGE,
+					 "%s: an arbiter decides, and not your word; see utsusu "
+					 "status %s",
+					 name, name);
+		*ret_generation =
+			(uint64_t)json_integer_value(json_object_get(facts, "generation"));
+		if (r == 0 && (owner ? status_says(facts, "role", "protected") &&
+					       (status_says(facts, "wants", "solo") ||
+						status_says(facts, "wants", "stopped"))
+				     : status_says(facts, "wants", "claimed")))
+			return 0;
+	}
+	return r < 0 ? r
+		     : error_set(
+			       err, -EBUSY, EXIT_STATUS_BUSY,
+			       "%s: the other side is heard, or this word is not waited for here; "
+			       "see utsusu status %s",
+			       name, name);
+}
+
+/* The daemon notes it, for this generation only. */
+static int give_word(const struct command_options *options, enum manual_says says, const char *what,
+		     struct error *err)
+{
+	struct control_request request = { .command = CONTROL_WORD, .said = { .says = says } };
+	json_auto_t *answer = NULL;
+	int r = wait_for_wish(options->name, says, &request.said.generation, err);
+
+	if (r == 0 && !options->yes)
+		r = ask_person(options->name, what, err);
+	if (r < 0)
+		return r;
+	memcpy(request.name, options->name, LIMIT_NAME);
+	return door_call(control_request_encode(&request), -1, WORD_MS, &answer, err);
+}
+
+/* Its word is given, or it is to end its protection. */
+static int begin_end(const struct command_options *options, struct error *err)
+{
+	const char *name = options->name;
+	json_auto_t *facts = NULL;
+	json_auto_t *answer = NULL;
+	bool waits;
+	int r = options->backup_is_dead ? status_ask(name, "protect-facts", &facts, err) : 0;
+
+	waits = status_says(facts, "wants", "solo") || status_says(facts, "wants", "stopped");
+	if (r == 0 && !waits)
+		r = status_ask(name, "protect-off", &answer, err);
+	if (r == 0 && options->backup_is_dead)
+		r = give_word(
+			options, MANUAL_BACKUP_IS_DEAD,
+			"you say that its backup has ended: it does not run on the other host, "
+			"and will not",
+			err);
+	return r;
+}
+
 static int end(const struct command_options *options)
 {
 	const char *name = options->name;
-	json_auto_t *answer = NULL;
 	char said[200] = "";
 	struct error err = { 0 };
-	int r = status_ask(name, "protect-off", &answer, &err);
+	int r = begin_end(options, &err);
 
 	for (int i = 0; r == 0 && i < OFF_STEPS; i++) {
 		json_auto_t *facts = NULL;
@@ -167,6 +257,8 @@ int protect_vm(struct invocation *invocation)
 {
 	const struct command_options *options = &invocation->options;
 
+	if (options->backup_is_dead && !options->off)
+		return wrong_use("--backup-is-dead belongs to --off");
 	if (options->off && options->host[0])
 		return wrong_use("--off needs no HOST");
 	if (options->off)
@@ -182,6 +274,7 @@ struct failing_over {
 	const char *name;
 	char peer[200];
 	bool here; /* asked of the backup: it is to run here */
+	bool by_hand;
 	char said[200];
 };
 
@@ -199,7 +292,9 @@ static int look(struct failing_over *over, struct error *err)
 				"%s: the backup here has ended; it runs on %s, or see there: "
 				"utsusu status %s",
 				over->name, over->peer, over->name);
-		printf("%s runs on %s\n", over->name, over->peer);
+		printf(over->by_hand ? "%s has ended here, for %s to go on with it\n"
+				     : "%s runs on %s\n",
+		       over->name, over->peer);
 		return 1;
 	}
 	if (r < 0)
@@ -235,7 +330,8 @@ static int wait_for_it(struct failing_over *over, struct error *err)
 
 int fail_over_vm(struct invocation *invocation)
 {
-	struct failing_over over = { .name = invocation->options.name };
+	const struct command_options *options = &invocation->options;
+	struct failing_over over = { .name = options->name };
 	json_auto_t *facts = NULL;
 	json_auto_t *answer = NULL;
 	struct error err = { 0 };
@@ -246,7 +342,13 @@ int fail_over_vm(struct invocation *invocation)
 		snprintf(over.peer, sizeof(over.peer), "%s",
 			 json_text(facts, "peer", "")[0] ? json_text(facts, "peer", "")
 							 : "the other host");
-		r = status_ask(over.name, "protect-failover", &answer, &err);
+		over.by_hand = json_is_true(json_object_get(facts, "manual"));
+		r = options->owner_is_dead
+			    ? give_word(options, MANUAL_OWNER_IS_DEAD,
+					"you say that it does not run on the "
+					"other host any more, and will not",
+					&err)
+			    : status_ask(over.name, "protect-failover", &answer, &err);
 	}
 	if (r == 0) {
 		fprintf(stderr, "%s: %s\n", over.name,

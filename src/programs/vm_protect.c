@@ -14,6 +14,14 @@ static void swap(void *ctx, const void *owner, const struct ownership_record *wa
 	api_server_swap(process->server, owner, want);
 }
 
+static void tell_relay(void *ctx, const void *owner, const char *what,
+		       const struct ownership_record *record)
+{
+	struct vm_process *process = ctx;
+
+	api_server_tell_relay(process->server, owner, what, record);
+}
+
 static void tell_guard(void *ctx, const void *owner, const char *what, bool ran, const char *why)
 {
 	struct vm_process *process = ctx;
@@ -90,6 +98,7 @@ int vm_process_make_protect(struct vm_process *process)
 {
 	const struct protect_guest_events events = {
 		.swap = swap,
+		.tell_relay = tell_relay,
 		.tell_guard = tell_guard,
 		.changed = changed,
 		.arrived = arrived,

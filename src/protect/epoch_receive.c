@@ -273,6 +273,7 @@ static int take_frame(struct epoch_receiver *receiver, struct epoch *epoch,
 	case PROTECT_HEARTBEAT: /* pages may be long in coming */
 		return 0;
 	case PROTECT_BYE:
+	case PROTECT_LEAVE:
 		return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED, "protect: %.*s",
 				 (int)MIN(frame->len, (uint32_t)400),
 				 (const char *)receiver->reader->payload.data);

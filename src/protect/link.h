@@ -46,6 +46,13 @@ struct protect_link_ops {
 		     struct error *err);
 	int (*failed)(struct protect_link *link, const char *why, struct error *err);
 
+	/* Without etcd; NULL: never so. */
+	int (*record)(struct protect_link *link, const struct ownership_record *record,
+		      struct error *err);
+	int (*ended)(struct protect_link *link, const struct ownership_id *session,
+		     struct error *err);
+	int (*give)(struct protect_link *link, struct error *err);
+
 	/* What the VM told its guard: waits at most `timeout_ms` (0: looks only). `fd` becomes readable when there may be one. */
 	enum protect_word (*hear)(struct protect_link *link, int timeout_ms, char ret_why[160]);
 	int (*fd)(struct protect_link *link);

@@ -13,6 +13,13 @@
  *     TAKE_OVER                                                a planned failover: the last epoch sent is the last one
  *     BYE                                                      both ways: it gives up, and why; nobody need suspect anything
  *
+ * Where no etcd has the record (peer/manual.h), besides:
+ *
+ *     RECORD -------------------------------------------->     what the owner's host has, when it names this copy
+ *     LEAVE --------------------------------------------->     in place of BYE: it gives up; the copy's process is to end
+ *            <------------------------------------------ ENDED   it has
+ *     ENDED --------------------------------------------->     in place of TAKE_OVER: the owner's process has ended, and the last epoch sent is the last one
+ *
  * An epoch without state fills: its pages are RAM's and its writes the disks' at once, and it is acknowledged, but nobody can go on from it.
  *
  * Numbers little-endian. Kinds and layouts are never reused.
@@ -38,6 +45,9 @@ enum protect_frame {
 	PROTECT_HEARTBEAT, /* empty */
 	PROTECT_TAKE_OVER, /* empty */
 	PROTECT_BYE,	   /* text: one line */
+	PROTECT_RECORD,	   /* text: the record (protect/record.h); its revision is its generation */
+	PROTECT_LEAVE,	   /* text: one line */
+	PROTECT_ENDED,	   /* empty */
 };
 
 #define PROTECT_VERSION 1

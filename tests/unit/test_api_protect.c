@@ -127,6 +127,11 @@ static int fake_swapped(struct protect_guest *guest, const void *owner _unused_,
 	return 0;
 }
 
+static void fake_by_hand(struct protect_guest *guest _unused_, const void *owner _unused_,
+			 bool by_hand _unused_, const char *waits _unused_)
+{
+}
+
 static const struct api_protect_ops fake_protection = {
 	.facts = fake_facts,
 	.begin = fake_begin,
@@ -137,6 +142,7 @@ static const struct api_protect_ops fake_protection = {
 	.apply = fake_apply,
 	.attach = fake_attach,
 	.swapped = fake_swapped,
+	.by_hand = fake_by_hand,
 };
 
 static struct protect_guest *op_protect_guest(void *vm)

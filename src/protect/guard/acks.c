@@ -67,6 +67,12 @@ static int take_frame(struct acks *acks, uint64_t now_ns)
 		return 0;
 	case PROTECT_ACK:
 		return take_ack(acks, &frame, now_ns);
+	case PROTECT_ENDED:
+		if (!__atomic_load_n(&acks->leaving, __ATOMIC_ACQUIRE))
+			return strange(acks, &frame);
+		__atomic_store_n(&acks->ended, true, __ATOMIC_RELEASE);
+		fd_signal_event(acks->bell);
+		return 0;
 	case PROTECT_BYE:
 		return guard_take_bye(guard, &frame, &acks->error);
 	default:
@@ -150,6 +156,19 @@ void acks_drain(struct acks *acks)
 	/* Then nobody else hears what comes. */
 	if (has_ended(acks))
 		guard_drain(acks->guard);
+}
+
+bool acks_await_end(struct acks *acks)
+{
+	struct pollfd ready = { .fd = acks->bell, .events = POLLIN };
+
+	for (int ms = 0; ms < GUARD_END_MS && !has_ended(acks); ms += GUARD_LOOK_MS) {
+		if (__atomic_load_n(&acks->ended, __ATOMIC_ACQUIRE))
+			return true;
+		if (poll(&ready, 1, GUARD_LOOK_MS) == 1)
+			fd_clear_event(acks->bell);
+	}
+	return __atomic_load_n(&acks->ended, __ATOMIC_ACQUIRE);
 }
 
 void acks_stop(struct acks *acks)

@@ -21,6 +21,8 @@ struct acks {
 	uint64_t gate;		 /* the first epoch of which the VM is told; UINT64_MAX: none yet */
 	unsigned int silence_ms; /* the longest; 0: any, and the connection's end is no error */
 	int failed;
+	bool leaving; /* a LEAVE is being said */
+	bool ended;   /* the copy's process, as the backup says: behind a LEAVE */
 	bool heard; /* nothing is wrong with the stream: it can still be said why this is the end */
 
 	struct error error; /* why; once `failed` is seen */
@@ -29,6 +31,8 @@ struct acks {
 _must_check_ int acks_start(struct acks *acks, struct guard *guard);
 /* Behind a BYE, by who sends: until the other side has closed, or not for long. */
 void acks_drain(struct acks *acks);
+/* Behind a LEAVE: until the backup says that its copy has ended (true), or not for long. */
+bool acks_await_end(struct acks *acks);
 /* Cancels the stream, and waits for the thread. */
 void acks_stop(struct acks *acks);
 

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "protect/guard/backup_internal.h"
+#include "protect/record.h"
 
 #define NAMED_TRIES                                                                                \
 	50 /* of a copy that the record may name any moment, as far as this host has heard */
@@ -59,6 +60,33 @@ static int hear(struct backup *backup, enum because *ret_because)
 	}
 }
 
+/* What the VM does not take is nothing to it: it then is not named, and does not go on. */
+static int take_record(struct backup *backup, const struct frame *frame)
+{
+	struct guard *guard = &backup->guard;
+	struct ownership_record record;
+	struct error unheard = { 0 };
+
+	if (guard->link->ops->record && record_decode((const char *)guard->reader.payload.data,
+						      frame->len, &record, &unheard) == 0)
+		(void)!guard->link->ops->record(guard->link, &record, &unheard);
+	return 0;
+}
+
+/* The owner goes on alone when this copy cannot run any more: this guard never told it to prepare, and it ends without one. */
+static void leave(struct backup *backup)
+{
+	struct guard *guard = &backup->guard;
+	struct error unheard = { 0 };
+
+	(void)!guard->link->ops->failed(guard->link, guard->error.message, &unheard);
+	if (guard_await_gone(guard) && guard_say(guard, PROTECT_ENDED, NULL, 0) == 0) {
+		guard->parted = false; /* it is waited for to close */
+		guard_drain(guard);
+		guard->parted = true;
+	}
+}
+
 /* Between epochs. */
 static int take_frame(struct backup *backup, const struct frame *frame, enum because *ret_because,
 		      struct error *err)
@@ -81,6 +109,19 @@ static int take_frame(struct backup *backup, const struct frame *frame, enum bec
 		*ret_because = BECAUSE_PLANNED;
 		return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED,
 				 "%s: a failover is wanted there", guard->job->peer);
+	case PROTECT_RECORD:
+		return take_record(backup, frame);
+	case PROTECT_ENDED:
+		*ret_because = BECAUSE_PLANNED;
+		r = guard->link->ops->ended
+			    ? guard->link->ops->ended(guard->link, &guard->origin.session, err)
+			    : 0;
+		return error_set(err, r < 0 ? r : -EREMOTEIO, EXIT_STATUS_FAILED,
+				 "%s: it has ended there, to go on here", guard->job->peer);
+	case PROTECT_LEAVE:
+		*ret_because = BECAUSE_WORTHLESS;
+		backup->leaves = true;
+		return guard_take_bye(guard, frame, err);
 	case PROTECT_BYE:
 		*ret_because = parted(backup);
 		return guard_take_bye(guard, frame, err);
@@ -328,6 +369,8 @@ static int run(struct backup *backup)
 	if (because != BECAUSE_WORTHLESS)
 		return take_over(backup, because, why.message);
 	r = error_set(&guard->error, why.code, why.status, "%s", why.message);
+	if (backup->leaves)
+		leave(backup);
 	guard_bye(guard, guard->error.message);
 	guard_drain(guard);
 	return guard->error.code ? guard->error.code : r;

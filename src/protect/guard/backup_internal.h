@@ -27,6 +27,7 @@ struct backup {
 	uint64_t journalled;	/* the epoch that the journal has open; 0: none */
 	uint64_t unsynced;	/* bytes that filled the disks since their last sync */
 	bool broken;		/* this host failed, not the owner */
+	bool leaves;		/* its owner wants to hear that the VM's process here has ended */
 };
 
 /* keep.c: what there is to be kept epochs in, and its end. */

@@ -11,7 +11,6 @@
 
 #define BEATS 5			 /* in the time after which silence is suspected */
 #define BEATS_BEFORE_HELLO 10000 /* of a backup that still makes itself ready */
-#define BYE_MAX 400
 
 int guard_init(struct guard *guard, const struct guard_settings *settings)
 {
@@ -157,7 +156,7 @@ int guard_beat(struct guard *guard)
 void guard_bye(struct guard *guard, const char *why)
 {
 	if (guard->stream && !__atomic_load_n(&guard->parted, __ATOMIC_RELAXED))
-		(void)!guard_say(guard, PROTECT_BYE, why, MIN(strlen(why), (size_t)BYE_MAX));
+		(void)!guard_say(guard, PROTECT_BYE, why, MIN(strlen(why), (size_t)GUARD_BYE_MAX));
 }
 
 void guard_drain(struct guard *guard)
@@ -177,8 +176,21 @@ int guard_take_bye(struct guard *guard, const struct frame *frame, struct error 
 {
 	__atomic_store_n(&guard->parted, true, __ATOMIC_RELAXED);
 	return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED, "%s: %.*s", guard->job->peer,
-			 (int)MIN(frame->len, (uint32_t)BYE_MAX),
+			 (int)MIN(frame->len, (uint32_t)GUARD_BYE_MAX),
 			 (const char *)guard->reader.payload.data);
+}
+
+bool guard_await_gone(struct guard *guard)
+{
+	const uint64_t due_ns = clock_now(guard->clock) + GUARD_END_MS * NSEC_PER_MSEC;
+	char why[160];
+
+	while (clock_now(guard->clock) < due_ns) {
+		(void)!guard_beat(guard); /* this guard lives */
+		if (guard->link->ops->hear(guard->link, GUARD_LOOK_MS, why) == PROTECT_WORD_GONE)
+			return true;
+	}
+	return false;
 }
 
 /* ---- hello ---- */

@@ -64,6 +64,10 @@ void guard_bye(struct guard *guard, const char *why);
  * with it. Not for long. */
 void guard_drain(struct guard *guard);
 #define GUARD_LAST_WORD_MS 500
+#define GUARD_BYE_MAX 400
+#define GUARD_END_MS 10000 /* for a VM's process, to end */
+/* Until the VM's process beside this guard has ended (true), or not for long. */
+bool guard_await_gone(struct guard *guard);
 /* The peer's words of a BYE, as the error. */
 int guard_take_bye(struct guard *guard, const struct frame *frame, struct error *err);
 /* The stream's error for people, where it was not told yet. */

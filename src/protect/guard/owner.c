@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "protect/guard/owner_internal.h"
+#include "protect/record.h"
 
 #define LATER_NS (2 * NSEC_PER_MSEC) /* between two tries at a cut that cannot be now */
 #define TAKE_OVER_MS 10000	     /* for a backup that was told to */
@@ -243,10 +244,31 @@ struct turn {
 	uint64_t least_held;
 };
 
+/* Where no etcd has the record the backup has it from here. */
+static int tell_record(struct owner *owner, const struct protect_cut *cut)
+{
+	const struct ownership_record *record = &cut->record;
+	struct guard *guard = &owner->guard;
+	char text[LIMIT_OWNERSHIP_RECORD];
+	size_t len;
+	int r;
+
+	owner->by_hand = cut->by_hand;
+	if (!cut->by_hand || record->mode != OWNERSHIP_PROTECTED ||
+	    record->generation == owner->told_generation ||
+	    !ownership_id_equal(&record->backup, &guard->origin.session))
+		return 0;
+	r = record_encode(record, text, &len);
+	if (r == 0)
+		r = guard_say(guard, PROTECT_RECORD, text, len);
+	owner->told_generation = record->generation;
+	return owner_lost(owner, r);
+}
+
 static int cut_and_send(struct owner *owner, struct turn *turn)
 {
 	struct guard *guard = &owner->guard;
-	struct protect_cut taken;
+	struct protect_cut taken = { 0 };
 	uint64_t began_ns;
 	bool idle;
 	int r = cut(owner, &taken);
@@ -255,7 +277,9 @@ static int cut_and_send(struct owner *owner, struct turn *turn)
 		return r;
 	began_ns = clock_now(guard->clock);
 	idle = is_idle(owner, &taken, &turn->least_held);
-	r = send_epoch(owner, &taken);
+	r = tell_record(owner, &taken);
+	if (r == 0)
+		r = send_epoch(owner, &taken);
 	turn->sent_ns = clock_now(guard->clock);
 	pace_note(&owner->pace, taken.pause_ns, turn->sent_ns - began_ns);
 	turn->due_ns = began_ns + pace_interval(&owner->pace, idle);
@@ -315,6 +339,25 @@ static int wait_for_turn(struct owner *owner, const struct turn *turn)
 	return r;
 }
 
+/* Without etcd: the VM stands, and its process ends, before the backup hears that it may go on. */
+static int give(struct owner *owner)
+{
+	struct guard *guard = &owner->guard;
+	struct error unheard = { 0 };
+	int r = guard->link->ops->give(guard->link, &unheard);
+
+	/* Its answer may be lost with it. */
+	if (!guard_await_gone(guard))
+		return give_up(owner, r < 0 ? r : -ETIMEDOUT,
+			       r < 0 ? unheard.message : "does not end for its backup");
+	owner->gone = true;
+	r = guard_say(guard, PROTECT_ENDED, NULL, 0);
+	if (r < 0)
+		return owner_lost(owner, r);
+	acks_drain(&owner->acks);
+	return 1;
+}
+
 /* What the backup has then is the last that it needs. It says nothing more, and need not: the VM hears from the arbiter. */
 static int hand_over(struct owner *owner, struct turn *turn)
 {
@@ -327,6 +370,8 @@ static int hand_over(struct owner *owner, struct turn *turn)
 	if (r < 0)
 		return r;
 	__atomic_store_n(&owner->acks.silence_ms, 0, __ATOMIC_RELAXED);
+	if (owner->by_hand)
+		return give(owner);
 	r = guard_say(guard, PROTECT_TAKE_OVER, NULL, 0);
 	due_ns = clock_now(guard->clock) + TAKE_OVER_MS * NSEC_PER_MSEC;
 	while (r == 0) {
@@ -419,6 +464,18 @@ static int run(struct owner *owner)
 	return r;
 }
 
+/* Without etcd the VM waits until its copy has ended, or a person says so. */
+static void leave(struct owner *owner, const char *why)
+{
+	struct guard *guard = &owner->guard;
+	struct error unheard = { 0 };
+
+	__atomic_store_n(&owner->acks.leaving, true, __ATOMIC_RELEASE);
+	if (guard_say(guard, PROTECT_LEAVE, why, MIN(strlen(why), (size_t)GUARD_BYE_MAX)) == 0 &&
+	    acks_await_end(&owner->acks))
+		(void)!guard->link->ops->ended(guard->link, &guard->origin.session, &unheard);
+}
+
 /* Who would go on from the copy need not suspect anything where the VM knows that it has none; else silence is what it is to hear. */
 static void part(struct owner *owner)
 {
@@ -437,6 +494,10 @@ static void part(struct owner *owner)
 		r = guard->link->ops->end(guard->link, why, &unheard);
 	if (r < 0)
 		return;
+	if (owner->by_hand) {
+		leave(owner, why);
+		return;
+	}
 	guard_bye(guard, why);
 	acks_drain(&owner->acks);
 }

@@ -29,6 +29,8 @@ struct owner {
 	bool told_protected;	       /* who looked on may go */
 	bool off, failover, cancelled; /* words of the VM, and people's */
 	bool gone;		       /* its process has ended */
+	bool by_hand;		       /* no etcd has the record */
+	uint64_t told_generation;      /* of the record that the backup was told of */
 };
 
 /* What may have happened meanwhile: words, people, the backup, the other side's wish for a sign. 0, or why this is the end. */

@@ -165,6 +165,8 @@ int protect_guest_cut(struct protect_guest *guest, const void *owner, uint64_t e
 	note(guest, &cut);
 	(void)!protect_step_epoch(guest, WHEN_CUT, epoch);
 	cut.generation = guest->ownership.record.generation;
+	cut.by_hand = guest->by_hand;
+	cut.record = guest->ownership.record;
 	*ret_cut = cut;
 	return 0;
 }

@@ -45,6 +45,8 @@ static const char *waits_for(const struct protect_guest *guest)
 		return "nothing: the record says that it is somebody else's";
 	if (!guest->known)
 		return "";
+	if ((ownership->asked || ownership->waits) && protect_hand_waits(guest)[0])
+		return protect_hand_waits(guest);
 	if (ownership->asked || ownership->waits || guest->swap_due)
 		return guest->relay ? "the arbiter's answer" : "a relay to the arbiter";
 	if (guest->off)
@@ -80,6 +82,10 @@ void protect_guest_facts(const struct protect_guest *guest, struct protect_facts
 		.foreign = guest->foreign,
 		.relay = guest->relay,
 		.guard = guest->guard,
+		.by_hand = guest->by_hand,
+		.wants = guest->known && (guest->ownership.asked || guest->ownership.waits)
+				 ? guest->ownership.want.mode
+				 : OWNERSHIP_NONE,
 		.waits_for = waits_for(guest),
 	};
 

@@ -32,6 +32,8 @@ struct protect_cut {
 	uint64_t released;  /* output of epochs up to this one had left */
 	uint64_t ring_end;  /* mirror_ring_end; 0 without a ring */
 	uint64_t pause_ns;  /* how long the guest stood still */
+	bool by_hand;	    /* no etcd has the record: its backup is to be told of it */
+	struct ownership_record record;
 };
 
 /* For status; times by the host's CLOCK_MONOTONIC. */
@@ -46,14 +48,19 @@ struct protect_facts {
 	uint64_t last_pause_ns, pause_p50_ns, pause_p99_ns; /* of the last some hundred */
 	uint32_t disks;					    /* that are mirrored now */
 	bool relay, guard;
-	char peer[MARK_PEER_MAX]; /* the other host; "": none */
-	const char *waits_for;	  /* words for people; "": nothing */
+	bool by_hand;		   /* no etcd decides */
+	enum ownership_mode wants; /* what the record is to be made; OWNERSHIP_NONE: as it is */
+	char peer[MARK_PEER_MAX];  /* the other host; "": none */
+	const char *waits_for;	   /* words for people; "": nothing */
 };
 
 /* Control thread, never from inside a call of these functions (at the loop's next turn). */
 struct protect_guest_events {
 	/* To the relay `owner`: put `want` there. */
 	void (*swap)(void *ctx, const void *owner, const struct ownership_record *want);
+	/* To the relay `owner`, where no etcd decides: "arbiter-heard" (the record as the owner's host has it), "arbiter-ended" (the other side of this one). */
+	void (*tell_relay)(void *ctx, const void *owner, const char *what,
+			   const struct ownership_record *record);
 	/* To the guard: "backup-prepare", "backup-apply", "protect-off", "protect-failover", "backup-over" (`ran`: it runs here from now on; else
 	 * `why` it does not). `why`: a line, else "". */
 	void (*tell_guard)(void *ctx, const void *owner, const char *what, bool ran,
@@ -132,6 +139,20 @@ _must_check_ int protect_guest_swapped(struct protect_guest *guest, const void *
 				       const struct ownership_record *record, struct error *err);
 _must_check_ int protect_guest_stands(struct protect_guest *guest, const void *owner,
 				      const struct ownership_record *record, struct error *err);
+
+/* ---- without etcd (peer/manual.h) ---- */
+/* Of the relay: whether it is so, and what the last swap waits for ("": nothing that people give). */
+void protect_guest_by_hand(struct protect_guest *guest, const void *owner, bool by_hand,
+			   const char *waits);
+/* Of the backup's guard: what its owner's host says stands there. */
+_must_check_ int protect_guest_record(struct protect_guest *guest, const void *owner,
+				      const struct ownership_record *record, struct error *err);
+/* Of a guard, over any connection: the other side of this copy says that its VM's process has ended. */
+_must_check_ int protect_guest_ended(struct protect_guest *guest,
+				     const struct ownership_id *session, struct error *err);
+/* Of the owner's guard: the backup has all, and goes on. The VM stands when this returns, has put out its last, and its process ends. */
+_must_check_ int protect_guest_give(struct protect_guest *guest, const void *owner,
+				    struct error *err);
 
 /* A connection ended: the guard's, the relay's, or nobody's that matters. */
 void protect_guest_forget(struct protect_guest *guest, const void *owner);

@@ -48,6 +48,13 @@ struct protect_guest {
 	const void *relay;
 	bool swap_due; /* ownership.want is to go to a relay */
 	bool swap_out; /* it has it */
+	bool by_hand;  /* no etcd decides */
+	char hand_waits[WHY_MAX];
+	uint64_t hand_waits_at;		/* at this revision */
+	struct ownership_record copied; /* what the owner's host says; revision 0: nothing */
+	bool other_ended;		/* so it says itself, of this session */
+	struct ownership_id other_session;
+	bool heard_due;
 
 	/* ---- the guard ---- */
 	const void *guard;
@@ -115,6 +122,13 @@ void protect_tell_changed(struct protect_guest *guest, const char *what, const c
 void protect_tell_arrived(struct protect_guest *guest);
 /* The process ends; only the first counts. */
 void protect_tell_over(struct protect_guest *guest, bool ran, const char *why);
+
+void protect_tell_relay_soon(struct protect_guest *guest);
+
+/* ---- by_hand.c ---- */
+
+const char *protect_hand_waits(const struct protect_guest *guest);
+void protect_tell_heard(struct protect_guest *guest);
 
 /* ---- owner.c ---- */
 

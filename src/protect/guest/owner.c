@@ -232,6 +232,11 @@ int protect_guest_failover(struct protect_guest *guest, struct error *err)
 {
 	bool prepares;
 
+	if (guest->by_hand && guest->side == SIDE_BACKUP && !guest->ownership.prepared)
+		return error_set(err, -EOPNOTSUPP, EXIT_STATUS_USAGE,
+				 "%s: without an arbiter a failover is asked for on %s, which ends "
+				 "it first: utsusu failover %s there",
+				 guest->vm->config->name, guest->peer, guest->vm->config->name);
 	if (guest->side == SIDE_BACKUP && guest->ownership.role == OWNERSHIP_BACKS_UP) {
 		int r = protect_guest_suspect(guest, guest->guard, "a failover is wanted",
 					      &prepares, err);

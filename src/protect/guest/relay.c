@@ -49,6 +49,7 @@ int protect_guest_attach(struct protect_guest *guest, const void *owner,
 		guest->heard = *record;
 		start(guest, record, dead);
 	}
+	protect_tell_relay_soon(guest);
 	if (guest->swap_due)
 		protect_tell_swap(guest);
 	*ret_me = guest->me;

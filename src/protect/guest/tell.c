@@ -20,6 +20,14 @@ static void tell_the_relay(struct protect_guest *guest)
 	guest->events.swap(guest->events.ctx, guest->relay, &guest->ownership.want);
 }
 
+static void tell_what_was_heard(struct protect_guest *guest)
+{
+	if (!guest->heard_due)
+		return;
+	guest->heard_due = false;
+	protect_tell_heard(guest);
+}
+
 static void tell_people(struct protect_guest *guest)
 {
 	while (guest->news_told < guest->news_come) {
@@ -50,6 +58,7 @@ static void later_expired(struct loop_timer *timer)
 {
 	struct protect_guest *guest = container_of(timer, struct protect_guest, later);
 
+	tell_what_was_heard(guest);
 	tell_the_relay(guest);
 	tell_people(guest);
 	tell_the_guard(guest);
@@ -77,6 +86,12 @@ void protect_tell_release(struct protect_guest *guest)
 void protect_tell_swap(struct protect_guest *guest)
 {
 	guest->swap_due = true;
+	soon(guest);
+}
+
+void protect_tell_relay_soon(struct protect_guest *guest)
+{
+	guest->heard_due = true;
 	soon(guest);
 }
 
