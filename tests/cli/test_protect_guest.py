@@ -6,49 +6,20 @@ utsusu-vm and utsusu-move stand beside UTSUSU. The guest is one of a few instruc
 """
 
 import contextlib
-import json
 import os
 import shutil
-import signal
-import struct
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import peer_hosts  # noqa: E402  pylint: disable=wrong-import-position
+import real_hosts  # noqa: E402  pylint: disable=wrong-import-position
 from etcd_members import ETCD, Member, make_certificates, post, trust  # noqa: E402  pylint: disable=wrong-import-position
-from peer_hosts import BUSY, WAIT, Host, wait_until  # noqa: E402  pylint: disable=wrong-import-position
-
-PROGRAM = sys.argv[1] if len(sys.argv) > 1 else ""
-BASE = 0x100000
-
-# PVH, 32 bits: eax = 0x200000; again: inc dword [eax]; wait; print 64 + the count's low 6 bits on the serial port.
-CODE = bytes.fromhex("b800002000 ff00 8b18 b900000100 e2fe 66baf803 89d8 243f 0440 ee b800002000 ebe3")
-
-
-def kernel():
-    note = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", BASE)
-    start_at = 64 + 2 * 56
-    code = CODE.ljust(64, b"\x90")
-    return (b"\x7fELF\x02\x01\x01" + bytes(9)
-            + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-            + struct.pack("<IIQQQQQQ", 1, 7, start_at, BASE, BASE, len(code), len(code), 4096)
-            + struct.pack("<IIQQQQQQ", 4, 4, start_at + len(code), 0, 0, len(note), len(note), 4) + code + note)
-
-
-class RealHost(Host):
-    """With the programs as they were built."""
-
-    def __init__(self, work, name):
-        super().__init__(work, name)
-        for program in "utsusu-vm", "utsusu-move":
-            shutil.copy(os.path.join(os.path.dirname(PROGRAM), program), self.bin)
-
+from peer_hosts import BUSY, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
 @unittest.skipUnless(peer_hosts.HAS_KVM, "needs /dev/kvm")
-class Guest(peer_hosts.Case):
+class Guest(real_hosts.Case):
     @classmethod
     def setUpClass(cls):
         cls.etcd = tempfile.mkdtemp(prefix="utsusu-protect-")
@@ -68,13 +39,9 @@ class Guest(peer_hosts.Case):
         return False
 
     def setUp(self):
-        peer_hosts.Host = RealHost
         super().setUp()
-        self.introduce()
         for host in self.hosts:
             self.lists(host)
-        with open(os.path.join(self.work, "kernel"), "wb") as file:
-            file.write(kernel())
 
     def tearDown(self):
         for host in self.hosts:
@@ -89,45 +56,7 @@ class Guest(peer_hosts.Case):
         host.lists(arbiter={"endpoints": [self.member.url], "ca": os.path.join(self.etcd, "ca.crt")}, **more)
 
     def run_guest(self, *words):
-        self.good(self.alpha, "run", "web", "--detach", "--memory", "64M", "--kernel", os.path.join(self.work, "kernel"), *words)
-
-    def status(self, host):
-        return host.says("status", "web")
-
-    def console(self, host, wanted=6, seconds=30):
-        """What the guest has printed, with so many bytes at the end that it prints from now on."""
-        import socket  # pylint: disable=import-outside-toplevel
-        with socket.socket(socket.AF_UNIX) as console:
-            console.connect(os.path.join(host.runtime, "web", "console"))
-            console.settimeout(0.2)
-            due, printed, enough = time.monotonic() + seconds, b"", None
-            while time.monotonic() < due and (enough is None or len(printed) < enough):
-                with contextlib.suppress(TimeoutError):
-                    printed += console.recv(4096)
-                enough = enough or len(printed) + wanted
-        return printed
-
-    def assert_counts(self, host):
-        printed = self.console(host)[-40:]
-        self.assertGreaterEqual(len(printed), 6, host.logged())
-        for one, next_one in zip(printed, printed[1:]):
-            self.assertEqual((next_one - one) % 64, 1, printed)
-
-    @staticmethod
-    def kill(host, *programs):
-        """All of this host's processes of these programs."""
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-                    is_wanted = file.read().strip() in programs
-                with open(f"/proc/{pid}/environ", "rb") as file:
-                    if is_wanted and f"UTSUSU_RUNTIME_DIR={host.runtime}".encode() in file.read().split(b"\0"):
-                        found.append(int(pid))
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return found
+        self.good(self.alpha, "run", "web", "--detach", "--memory", "64M", "--kernel", self.kernel, *words)
 
     def protect(self, *words):
         done = self.good(self.alpha, "protect", "web", "beta", *words)
@@ -184,15 +113,15 @@ class Guest(peer_hosts.Case):
     def test_its_host_is_lost(self):
         self.run_guest()
         self.protect()
-        self.assertTrue(self.kill(self.alpha, "utsusu-move", "utsusu-vm"))
+        self.assertTrue(self.alpha.kill("utsusu-move", "utsusu-vm"))
         wait_until(lambda: self.status(self.beta).get("role") == "solo", "nobody takes over")
         self.assert_counts(self.beta)
-        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", os.path.join(self.work, "kernel"))
+        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", self.kernel)
 
     def test_its_backup_is_lost(self):
         self.run_guest()
         self.protect()
-        self.assertTrue(self.kill(self.beta, "utsusu-move"))
+        self.assertTrue(self.beta.kill("utsusu-move"))
         wait_until(lambda: self.status(self.alpha)["mode"] == "solo", "it does not go on alone")
         self.assert_counts(self.alpha)
         self.assertFalse(os.path.exists(os.path.join(self.alpha.state, "protected", "web")))

@@ -5,61 +5,31 @@
 As test_protect_guest.py, whose guest this is; in the arbiter's place stand two records and a person's words.
 """
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
-import struct
 import sys
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import peer_hosts  # noqa: E402  pylint: disable=wrong-import-position
-from peer_hosts import BUSY, HOST, USAGE, Host, wait_until  # noqa: E402  pylint: disable=wrong-import-position
+import real_hosts  # noqa: E402  pylint: disable=wrong-import-position
+from peer_hosts import BUSY, HOST, USAGE, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
-PROGRAM = sys.argv[1] if len(sys.argv) > 1 else ""
-BASE = 0x100000
-CODE = bytes.fromhex("b800002000 ff00 8b18 b900000100 e2fe 66baf803 89d8 243f 0440 ee b800002000 ebe3")
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 
-def kernel():
-    note = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", BASE)
-    start_at = 64 + 2 * 56
-    code = CODE.ljust(64, b"\x90")
-    return (b"\x7fELF\x02\x01\x01" + bytes(9)
-            + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-            + struct.pack("<IIQQQQQQ", 1, 7, start_at, BASE, BASE, len(code), len(code), 4096)
-            + struct.pack("<IIQQQQQQ", 4, 4, start_at + len(code), 0, 0, len(note), len(note), 4) + code + note)
-
-
-class RealHost(Host):
-    """With the programs as they were built."""
-
-    def __init__(self, work, name):
-        super().__init__(work, name)
-        for program in "utsusu-vm", "utsusu-move":
-            shutil.copy(os.path.join(os.path.dirname(PROGRAM), program), self.bin)
-
-
 @unittest.skipUnless(peer_hosts.HAS_KVM, "needs /dev/kvm")
-class Manual(peer_hosts.Case):
+class Manual(real_hosts.Case):
     def setUp(self):
-        peer_hosts.Host = RealHost
         super().setUp()
-        self.introduce()
         for host in self.hosts:
             host.lists(arbiter="manual")
-        with open(os.path.join(self.work, "kernel"), "wb") as file:
-            file.write(kernel())
 
     def tearDown(self):
         for host in self.hosts:
-            for pid in self.find(host, "utsusu-move", "utsusu-vm"):     # nobody gives a word for what is left
-                os.kill(pid, signal.SIGKILL)
+            host.kill("utsusu-move", "utsusu-vm")       # nobody gives a word for what is left
         for host in self.hosts:
             host.stop()
         wait_until(lambda: self.processes() == [], "processes are left")
@@ -71,10 +41,7 @@ class Manual(peer_hosts.Case):
 
     def run_guest(self, host=None):
         self.good(host or self.alpha, "run", "web", "--detach", "--memory", "64M", "--uuid", UUID,
-                  "--kernel", os.path.join(self.work, "kernel"))
-
-    def status(self, host):
-        return host.says("status", "web")
+                  "--kernel", self.kernel)
 
     def has(self, host, key, value):
         """Also while it is not there."""
@@ -84,42 +51,6 @@ class Manual(peer_hosts.Case):
     def records(self, host):
         with open(os.path.join(host.state, "arbiter", UUID + ".manual"), encoding="utf-8") as file:
             return [(one["generation"], one["mode"]) for one in json.load(file)["records"]]
-
-    @staticmethod
-    def console(host, seconds=1):
-        with socket.socket(socket.AF_UNIX) as console:
-            console.connect(os.path.join(host.runtime, "web", "console"))
-            console.settimeout(0.2)
-            due, printed = time.monotonic() + seconds, b""
-            while time.monotonic() < due:
-                with contextlib.suppress(TimeoutError):
-                    printed += console.recv(4096)
-        return printed
-
-    def assert_counts(self, host):
-        printed = self.console(host)[-40:]
-        self.assertGreater(len(printed), 5, host.logged())
-        for one, next_one in zip(printed, printed[1:]):
-            self.assertEqual((next_one - one) % 64, 1, printed)
-
-    @staticmethod
-    def find(host, *programs):
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-                    is_wanted = file.read().strip() in programs
-                with open(f"/proc/{pid}/environ", "rb") as file:
-                    if is_wanted and f"UTSUSU_RUNTIME_DIR={host.runtime}".encode() in file.read().split(b"\0"):
-                        found.append(int(pid))
-        return found
-
-    def kill(self, host, *programs):
-        found = self.find(host, *programs)
-        self.assertTrue(found)
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def protect(self, owner=None, backup="beta"):
         done = self.good(owner or self.alpha, "protect", "web", backup)
@@ -149,7 +80,7 @@ class Manual(peer_hosts.Case):
         self.assertEqual(self.alpha.states(), {})
         self.assert_counts(self.beta)
         self.assertEqual(self.records(self.beta), [(2, "protected"), (3, "claimed"), (4, "solo")])
-        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", os.path.join(self.work, "kernel"))
+        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", self.kernel)
         self.protect(self.beta, "alpha")
         self.good(self.beta, "failover", "web")
         wait_until(lambda: self.has(self.alpha, "role", "solo"), "it does not come back")
@@ -159,7 +90,7 @@ class Manual(peer_hosts.Case):
     def test_its_host_is_lost(self):
         self.run_guest()
         self.protect()
-        self.kill(self.alpha, "utsusu-move", "utsusu-vm")
+        self.assertTrue(self.alpha.kill("utsusu-move", "utsusu-vm"))
         wait_until(lambda: self.has(self.beta, "wants", "claimed"), "the backup does not notice")
         time.sleep(3)
         facts = self.status(self.beta)
@@ -171,17 +102,17 @@ class Manual(peer_hosts.Case):
         self.assert_counts(self.beta)
         self.assertEqual(self.records(self.beta), [(2, "protected"), (3, "claimed"), (4, "solo")])
         self.assertFalse(os.path.exists(os.path.join(self.beta.state, "arbiter", UUID + ".word")))
-        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", os.path.join(self.work, "kernel"))
+        self.bad(BUSY, "is protected by beta", self.alpha, "run", "web", "--kernel", self.kernel)
         self.protect(self.beta, "alpha")
 
     def test_its_backup_is_lost(self):
         self.run_guest()
         self.protect()
-        self.kill(self.beta, "utsusu-move", "utsusu-vm")
+        self.assertTrue(self.beta.kill("utsusu-move", "utsusu-vm"))
         wait_until(lambda: self.has(self.alpha, "wants", "solo"), "it does not notice")
-        left = self.console(self.alpha, 0.5)       # each client is shown what left before, too
+        left = self.alpha.printed(wanted=1 << 30, seconds=0.5)       # each client is shown what left before, too
         time.sleep(2)
-        self.assertEqual(self.console(self.alpha, 0.5), left, "what nobody acknowledged leaves")
+        self.assertEqual(self.alpha.printed(wanted=1 << 30, seconds=0.5), left, "what nobody acknowledged leaves")
         facts = self.status(self.alpha)
         self.assertEqual((facts["mode"], facts["gated"]), ("protected", True))
         self.assertIn("--backup-is-dead", facts["waits_for"])
@@ -201,7 +132,7 @@ class Manual(peer_hosts.Case):
             with open(path, "w", encoding="utf-8") as file:
                 json.dump({**word, **wrong}, file)
             if not wrong:
-                self.kill(self.alpha, "utsusu-move", "utsusu-vm")
+                self.assertTrue(self.alpha.kill("utsusu-move", "utsusu-vm"))
                 wait_until(lambda: self.has(self.beta, "wants", "claimed"), "the backup does not notice")
             time.sleep(2.5)
             self.assertEqual(self.status(self.beta)["role"], "backs-up", wrong)
@@ -212,9 +143,9 @@ class Manual(peer_hosts.Case):
     def test_a_relay_that_ends_forgets_nothing(self):
         self.run_guest()
         self.protect()
-        self.kill(self.alpha, "utsusu-move", "utsusu-vm")
+        self.assertTrue(self.alpha.kill("utsusu-move", "utsusu-vm"))
         wait_until(lambda: self.has(self.beta, "wants", "claimed"), "the backup does not notice")
-        self.kill(self.beta, "utsusu-arbiter")
+        self.assertTrue(self.beta.kill("utsusu-arbiter"))
         wait_until(lambda: self.has(self.beta, "relay", False), "it is not missed")
         wait_until(lambda: self.has(self.beta, "relay", True), "no other one comes")
         self.good(self.beta, "failover", "web", "--owner-is-dead", "--yes")
@@ -223,7 +154,7 @@ class Manual(peer_hosts.Case):
     def test_two_that_were_both_let_go_on_are_told(self):
         self.run_guest()
         self.protect()
-        self.kill(self.alpha, "utsusu-move")      # as if the wire were cut
+        self.assertTrue(self.alpha.kill("utsusu-move"))      # as if the wire were cut
         wait_until(lambda: self.has(self.alpha, "wants", "solo") and self.has(self.beta, "wants", "claimed"), "they do not part")
         self.good(self.alpha, "protect", "web", "--off", "--backup-is-dead", "--yes")
         self.good(self.beta, "failover", "web", "--owner-is-dead", "--yes")       # one of them lied
