@@ -6,6 +6,7 @@ The protocol: github.com/NetworkBlockDevice/nbd, doc/proto.md.
 
 import socket
 import struct
+import time
 
 READ, WRITE, DISCONNECT, FLUSH = range(4)
 FUA = 1
@@ -18,14 +19,28 @@ class NbdError(Exception):
 
 class Nbd:
     def __init__(self, path, export):
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(10)
-        self._socket.connect(str(path))
+        self._socket = self._connect(str(path))
         magic, option_magic, flags = struct.unpack(">8s8sH", self._take(18))
         assert magic == b"NBDMAGIC" and option_magic == b"IHAVEOPT" and flags & 3 == 3
         name = export.encode()
         self._socket.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", OPT_EXPORT_NAME, len(name)) + name)
         self.size, self.flags = struct.unpack(">QH", self._take(10))
+
+    @staticmethod
+    def _connect(path, seconds=20):
+        """Also to a server that has its socket, and does not listen yet."""
+        due = time.monotonic() + seconds
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(10)
+            try:
+                client.connect(path)
+                return client
+            except (ConnectionRefusedError, FileNotFoundError):
+                client.close()
+                if time.monotonic() > due:
+                    raise
+                time.sleep(0.05)
 
     def _take(self, length):
         data = b""

@@ -111,7 +111,8 @@ def test_power_button_ends_a_guest_that_listens(host):
     vm = host.start().ready()
     button = vm.sh("for i in /sys/class/input/event*; do grep -q 'Power Button' $i/device/name && echo ${i##*/}; "
                    "done").split()[0]
-    vm.type(f"(dd if=/dev/input/{button} bs=24 count=1 2>/dev/null; poweroff -f) & echo lis''tens")
+    # Opened before that is told: an event that nobody listens to is gone.
+    vm.type(f"exec 3</dev/input/{button}; (dd bs=24 count=1 <&3 2>/dev/null; poweroff -f) & echo lis''tens")
     vm.expect("listens")
     result = host.utsusu("stop", vm.name, "--timeout", "150s", timeout=200)
     assert "by force" not in result.text, result
