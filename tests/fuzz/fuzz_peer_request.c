@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* covers: peer/request.c peer/named.c peer/arbiter_config.c */
+/* covers: peer/request.c peer/named.c */
 /*
  * What other hosts and this host's files say to the daemon. The first byte chooses: a request of another daemon, one of a
  * command, the file of peers, the lists of disks and networks, a stream's preamble, an address.

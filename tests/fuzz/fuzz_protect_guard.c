@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * covers: protect/guard/backup.c protect/guard/container.c protect/guard/take.c protect/guard/guard.c protect/guard/keep.c
+ * covers: protect/guard/receive.c protect/guard/container.c protect/guard/take.c protect/guard/guard.c protect/guard/keep.c
  *
  * A whole life of a backup's guard with an owner that says what it likes and then goes, and with a VM that answers as the input has it.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* covers: protect/shared.c */
+/* covers: protect/state.c */
 /* An epoch's state as a peer sends it: what is found lies within it, and is all of it. */
 #include <stdlib.h>
 

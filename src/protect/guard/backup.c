@@ -8,7 +8,6 @@
 
 #include "base/fd.h"
 #include "protect/guard/backup_internal.h"
-#include "protect/record.h"
 
 #define NAMED_TRIES                                                                                \
 	50 /* of a copy that the record may name any moment, as far as this host has heard */
@@ -17,171 +16,10 @@
 #define BUSY_MS 5000   /* for disks that their last holder lets go of, and the steps of that */
 #define BUSY_STEP_MS 50
 
-/* What ended the receiving. */
-enum because {
-	BECAUSE_LOST,	  /* the owner is not heard any more, or not understood */
-	BECAUSE_PLANNED,  /* it said that it shall be so */
-	BECAUSE_PREPARE,  /* the VM has been told already */
-	BECAUSE_NO_ACK,	  /* so has it here */
-	BECAUSE_PARTED,	  /* the owner wants it no longer, and the record may still name it */
-	BECAUSE_WORTHLESS /* nobody can go on from this copy */
-};
-
-/* An owner that gives a copy up only begins with that: as long as the record names the copy, what was put out must stay in it. */
-static enum because parted(const struct backup *backup)
-{
-	return backup->last ? BECAUSE_PARTED : BECAUSE_WORTHLESS;
-}
-
-static int give_up(struct backup *backup, int r, const char *why)
+int backup_give_up(struct backup *backup, int r, const char *why)
 {
 	return error_set(&backup->guard.error, r, EXIT_STATUS_FAILED, "%s: %s",
 			 backup->guard.job->name, why);
-}
-
-/* ---- receiving ---- */
-
-/* 0: nothing that matters. */
-static int hear(struct backup *backup, enum because *ret_because)
-{
-	struct guard *guard = &backup->guard;
-	char why[160];
-
-	switch (guard->link->ops->hear(guard->link, 0, why)) {
-	case PROTECT_WORD_NONE:
-		return 0;
-	case PROTECT_WORD_PREPARE:
-		*ret_because = BECAUSE_PREPARE;
-		return 1;
-	default:
-		give_up(backup, -ESRCH, why[0] ? why : "is not needed as a backup any more");
-		*ret_because = BECAUSE_WORTHLESS;
-		return 1;
-	}
-}
-
-/* What the VM does not take is nothing to it: it then is not named, and does not go on. */
-static int take_record(struct backup *backup, const struct frame *frame)
-{
-	struct guard *guard = &backup->guard;
-	struct ownership_record record;
-	struct error unheard = { 0 };
-
-	if (guard->link->ops->record && record_decode((const char *)guard->reader.payload.data,
-						      frame->len, &record, &unheard) == 0)
-		(void)!guard->link->ops->record(guard->link, &record, &unheard);
-	return 0;
-}
-
-/* The owner goes on alone when this copy cannot run any more: this guard never told it to prepare, and it ends without one. */
-static void leave(struct backup *backup)
-{
-	struct guard *guard = &backup->guard;
-	struct error unheard = { 0 };
-
-	(void)!guard->link->ops->failed(guard->link, guard->error.message, &unheard);
-	if (guard_await_gone(guard) && guard_say(guard, PROTECT_ENDED, NULL, 0) == 0) {
-		guard->parted = false; /* it is waited for to close */
-		guard_drain(guard);
-		guard->parted = true;
-	}
-}
-
-/* Between epochs. */
-static int take_frame(struct backup *backup, const struct frame *frame, enum because *ret_because,
-		      struct error *err)
-{
-	struct guard *guard = &backup->guard;
-	int r;
-
-	switch (frame->flags & FRAME_CHECKED ? frame->kind : 0) {
-	case PROTECT_HEARTBEAT:
-		return 0;
-	case PROTECT_EPOCH:
-		r = backup_take_epoch(backup, frame, err);
-		guard->parted = r == -EREMOTEIO && !backup->broken;
-		*ret_because = backup->broken	 ? BECAUSE_WORTHLESS
-			       : r == -EREMOTEIO ? parted(backup)
-			       : r > 0		 ? BECAUSE_NO_ACK
-						 : BECAUSE_LOST;
-		return r;
-	case PROTECT_TAKE_OVER:
-		*ret_because = BECAUSE_PLANNED;
-		return error_set(err, -EREMOTEIO, EXIT_STATUS_FAILED,
-				 "%s: a failover is wanted there", guard->job->peer);
-	case PROTECT_RECORD:
-		return take_record(backup, frame);
-	case PROTECT_ENDED:
-		*ret_because = BECAUSE_PLANNED;
-		r = guard->link->ops->ended
-			    ? guard->link->ops->ended(guard->link, &guard->origin.session, err)
-			    : 0;
-		return error_set(err, r < 0 ? r : -EREMOTEIO, EXIT_STATUS_FAILED,
-				 "%s: it has ended there, to go on here", guard->job->peer);
-	case PROTECT_LEAVE:
-		*ret_because = BECAUSE_WORTHLESS;
-		backup->leaves = true;
-		return guard_take_bye(guard, frame, err);
-	case PROTECT_BYE:
-		*ret_because = parted(backup);
-		return guard_take_bye(guard, frame, err);
-	default:
-		*ret_because = BECAUSE_LOST;
-		return error_set(err, -EBADMSG, EXIT_STATUS_FAILED,
-				 "%s: sent a message (%u) that cannot be now; upgrade the older "
-				 "utsusu",
-				 guard->job->peer, frame->kind);
-	}
-}
-
-static int receive_one(struct backup *backup, enum because *ret_because, struct error *err)
-{
-	struct guard *guard = &backup->guard;
-	struct frame frame;
-	int r;
-
-	pulse_listen(&backup->pulse, true);
-	r = stream_wait(guard->stream, GUARD_LOOK_MS);
-	if (r == 0)
-		return 0;
-	if (r > 0)
-		r = frame_receive(&guard->reader, &frame, err);
-	pulse_listen(&backup->pulse, false);
-	*ret_because = BECAUSE_LOST;
-	if (r < 0)
-		return guard_lost(guard, r, err);
-	return take_frame(backup, &frame, ret_because, err);
-}
-
-/* From the first whole epoch on a silent owner is not waited for. */
-static void note_whole(struct backup *backup)
-{
-	struct guard *guard = &backup->guard;
-
-	__atomic_store_n(&backup->pulse.silence_ms, guard->detect_ms, __ATOMIC_RELAXED);
-	progress_guard(&guard->progress, "protected", NULL, true);
-}
-
-static enum because receive(struct backup *backup, struct error *err)
-{
-	enum because because = BECAUSE_LOST;
-	bool noted = false;
-
-	for (;;) {
-		if (hear(backup, &because))
-			return because;
-		if (applier_judge(&backup->applier, &backup->guard.error) < 0)
-			return BECAUSE_WORTHLESS;
-		if (receive_one(backup, &because, err) != 0)
-			break;
-		if (backup->last && !noted)
-			note_whole(backup);
-		noted = backup->last != 0;
-	}
-	if (because == BECAUSE_LOST && pulse_is_silent(&backup->pulse))
-		snprintf(err->message, sizeof(err->message), "%s: was silent for %u ms",
-			 backup->guard.job->peer, backup->pulse.silence_ms);
-	return because;
 }
 
 /* ---- taking over ---- */
@@ -205,10 +43,11 @@ static int ask_to_prepare(struct backup *backup, const char *why)
 		if (word == PROTECT_WORD_PREPARE)
 			return 0;
 		if (word != PROTECT_WORD_NONE)
-			return give_up(backup, -ESRCH,
-				       words[0] ? words : "is not needed as a backup any more");
+			return backup_give_up(backup, -ESRCH,
+					      words[0] ? words
+						       : "is not needed as a backup any more");
 	}
-	return give_up(backup, -ESTALE, "this copy is not the one that the record names");
+	return backup_give_up(backup, -ESTALE, "this copy is not the one that the record names");
 }
 
 /* The owner gave it up: once the record says so, the VM ends. The owner may have died before that, or have been refused: then this copy is the
@@ -285,9 +124,9 @@ static int await_decision(struct backup *backup)
 		case PROTECT_WORD_OVER:
 			if (applied && !why[0])
 				return 1;
-			return give_up(backup, -ESRCH, why[0] ? why : "runs elsewhere");
+			return backup_give_up(backup, -ESRCH, why[0] ? why : "runs elsewhere");
 		case PROTECT_WORD_GONE:
-			return give_up(backup, -ESRCH, "its process has ended");
+			return backup_give_up(backup, -ESRCH, "its process has ended");
 		default:
 			break;
 		}
@@ -301,7 +140,7 @@ static int take_over(struct backup *backup, enum because because, const char *wh
 	int r = 0;
 
 	if (!backup->last)
-		return give_up(backup, -ENODATA, why[0] ? why : "was not whole yet");
+		return backup_give_up(backup, -ENODATA, why[0] ? why : "was not whole yet");
 	/* An owner that lives shall not take this silence for an end before the claim is made. */
 	if (because == BECAUSE_LOST)
 		pulse_stop(&backup->pulse);
@@ -345,6 +184,20 @@ static int begin(struct backup *backup)
 	return r;
 }
 
+/* The owner goes on alone when this copy cannot run any more: this guard never told it to prepare, and it ends without one. */
+static void leave(struct backup *backup)
+{
+	struct guard *guard = &backup->guard;
+	struct error unheard = { 0 };
+
+	(void)!guard->link->ops->failed(guard->link, guard->error.message, &unheard);
+	if (guard_await_gone(guard) && guard_say(guard, PROTECT_ENDED, NULL, 0) == 0) {
+		guard->parted = false; /* it is waited for to close */
+		guard_drain(guard);
+		guard->parted = true;
+	}
+}
+
 /* 1: the VM runs here. */
 static int run(struct backup *backup)
 {
@@ -361,7 +214,7 @@ static int run(struct backup *backup)
 		return r;
 	}
 	progress_guard(&guard->progress, "fill", NULL, true);
-	because = receive(backup, &why);
+	because = backup_receive(backup, &why);
 	if (because == BECAUSE_PARTED) {
 		r = await_record(backup, &why);
 		return r < 0 ? r : take_over(backup, BECAUSE_PREPARE, why.message);

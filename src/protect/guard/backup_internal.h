@@ -30,6 +30,23 @@ struct backup {
 	bool leaves;		/* its owner wants to hear that the VM's process here has ended */
 };
 
+/* The guard's error, for people; `r` again. */
+int backup_give_up(struct backup *backup, int r, const char *why);
+
+/* receive.c: */
+/* What ended the receiving. */
+enum because {
+	BECAUSE_LOST,	  /* the owner is not heard any more, or not understood */
+	BECAUSE_PLANNED,  /* it said that it shall be so */
+	BECAUSE_PREPARE,  /* the VM has been told already */
+	BECAUSE_NO_ACK,	  /* so has it here */
+	BECAUSE_PARTED,	  /* the owner wants it no longer, and the record may still name it */
+	BECAUSE_WORTHLESS /* nobody can go on from this copy */
+};
+
+/* Receives until something ends that; why, in `err`. */
+enum because backup_receive(struct backup *backup, struct error *err);
+
 /* keep.c: what there is to be kept epochs in, and its end. */
 _must_check_ int backup_open(struct backup *backup);
 void backup_release(struct backup *backup);

@@ -6,6 +6,8 @@
  * leaves alone costs nothing then. While the guest runs; one thread.
  */
 
+#include <sys/uio.h>
+
 #include "base/buffer.h"
 
 struct container {
@@ -24,3 +26,7 @@ _must_check_ int container_pack(struct container *container, const void *state, 
 _must_check_ int container_unpack(const struct container *container, struct buffer *came);
 /* Swaps `state` with `before`. */
 void container_keep(struct container *container, struct buffer *state);
+
+/* Makes a container of its parts in `out`, over what is there. -ENOMEM, -E2BIG. */
+_must_check_ int container_build(struct buffer *out, const struct iovec *vm,
+				 const struct iovec *held, uint16_t flags);
