@@ -39,7 +39,15 @@ struct rig {
 };
 
 /* The script's bits. */
-enum { REFUSES_STATE = 1, PREPARES = 2, LOSES = 4, ACKS_NO_MORE = 8, REFUSES_TO_RUN = 16 };
+enum {
+	REFUSES_STATE = 1,
+	PREPARES = 2,
+	LOSES = 4,
+	ACKS_NO_MORE = 8,
+	REFUSES_TO_RUN = 16,
+	PREPARES_BY_ITSELF = 32, /* once it is whole */
+	ENDS = 64,		 /* then */
+};
 
 static struct rig *rig;
 
@@ -137,13 +145,29 @@ static int link_failed(struct protect_link *link _unused_, const char *why,
 	return 0;
 }
 
+static int link_record(struct protect_link *link _unused_, const struct ownership_record *record,
+		       struct error *err _unused_)
+{
+	assert(record->generation && record->mode != OWNERSHIP_NONE);
+	return 0;
+}
+
+static int link_ended(struct protect_link *link _unused_,
+		      const struct ownership_id *session _unused_, struct error *err _unused_)
+{
+	return 0;
+}
+
 /* Nothing while epochs come; then the arbiter's decision. */
 static enum protect_word link_hear(struct protect_link *link _unused_, int timeout_ms,
 				   char ret_why[160])
 {
 	ret_why[0] = '\0';
 	if (!timeout_ms)
-		return PROTECT_WORD_NONE;
+		return !rig->acked			  ? PROTECT_WORD_NONE
+		       : rig->script & PREPARES_BY_ITSELF ? PROTECT_WORD_PREPARE
+		       : rig->script & ENDS		  ? PROTECT_WORD_GONE
+							  : PROTECT_WORD_NONE;
 	if (!rig->prepared)
 		return rig->script & PREPARES ? PROTECT_WORD_PREPARE : PROTECT_WORD_GONE;
 	if (rig->script & LOSES)
@@ -161,6 +185,8 @@ static const struct protect_link_ops ops = {
 	.prepared = link_prepared,
 	.apply = link_apply,
 	.failed = link_failed,
+	.record = link_record,
+	.ended = link_ended,
 	.hear = link_hear,
 };
 

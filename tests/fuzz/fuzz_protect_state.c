@@ -2,6 +2,7 @@
 /* covers: protect/state.c */
 /* An epoch's state as a peer sends it: what is found lies within it, and is all of it. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "protect/shared.h"
 
@@ -22,6 +23,7 @@ static void walk(struct iovec held)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	uint8_t head[PROTECT_STATE_HEAD];
 	struct iovec vm, held;
 
 	if (protect_state_parts(data, size, &vm, &held) < 0)
@@ -29,6 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (vm.iov_base != data + PROTECT_STATE_HEAD ||
 	    held.iov_base != data + PROTECT_STATE_HEAD + vm.iov_len ||
 	    PROTECT_STATE_HEAD + vm.iov_len + held.iov_len != size)
+		abort();
+	protect_state_head(head, vm.iov_len, held.iov_len);
+	protect_state_set_flags(head, protect_state_flags(data));
+	if (memcmp(head, data, sizeof(head)) != 0)
 		abort();
 	walk(held);
 	return 0;
