@@ -250,6 +250,17 @@ class ProtectPair(MovePair):
 
         return self.wait_for(gone, timeout, lambda: f"{name} is still on {host}: {self.sides[host].left(None)}")
 
+    def await_pair_or_one(self, name, owner, timeout):
+        """What it comes to: the other host backs it up, or has nothing of it. A copy that was being filled may go either way."""
+        other = self.other(owner)
+
+        def settled():
+            if self.status(name, owner).mode == "protected":
+                return self.status(name, other).mode == "backup"
+            return self.sides[other].state_of(name) is None and not self._pgrep(other, f"({PROCESS}|{RELAY}) .*{name}")
+
+        self.wait_for(settled, timeout, lambda: f"{name} is neither a pair nor alone: {self.statuses(name)}, {self.sides[other].left(None)}")
+
     @staticmethod
     def wait_for(condition, timeout, problem):
         deadline = time.monotonic() + timeout

@@ -233,12 +233,7 @@ def test_fault(protecting, schedule, long):
         assert runs == protecting.other(owner), f"{runs} runs it, whose copy was lost"
     if schedule.main in LOSES_BACKUP:
         assert runs == owner, f"{runs} runs it, whose copy was lost"
-    rest = protecting.status(name, protecting.other(runs))
-    if protecting.status(name, runs).mode == "solo":
-        # A copy that is being filled is waited for half a minute where its owner falls silent: nothing hangs on it yet.
-        protecting.await_gone(name, protecting.other(runs), 90 if schedule.phase == "filling" else SETTLES)
-    else:
-        assert rest.mode == "backup", rest
+    protecting.await_pair_or_one(name, runs, SETTLES)
     if long:
         Done("-protect").add(schedule)
 
