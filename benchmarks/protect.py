@@ -41,8 +41,7 @@ def define_pause(case, buffer, memory):
             state = pair.state_ns(name)
             pair.ask("fill 8", f"dirty {buffer * 1024 * 100} {buffer}")
             pair.protect(name)
-            pair.over(SECONDS)
-            seen = pair.status(name)
+            _, _, seen = pair.while_protected(name, SECONDS)
             pair.ask("dirty 0 0")
             if not seen.get("pages"):
                 raise Failure(f"no epoch with pages: {seen}")
@@ -81,7 +80,7 @@ def define_redis(clients):
             else:
                 pair.protect(name)
                 rate = pair.redis_rate(clients)
-                pair.hold_s = pair.status(name).get("hold_p50_ns", 0) / 1e9
+                pair.hold_s = pair.while_protected(name, 0)[1]["hold_p50_ns"] / 1e9
             return {f"protect.redis-{clients}": rate, f"protect.redis-{clients}-of-free": rate / free,
                     f"protect.redis-{clients}-held": pair.hold_s * 1000}
 
@@ -127,7 +126,7 @@ def define_bytes(case, kib, buffer):
             pair.ask(f"dirty {kib} {buffer}")
             pair.protect(name)
             pair.ask("status")
-            sent, cpu, seconds = pair.over(SECONDS)
+            (sent, cpu, seconds), _, _ = pair.while_protected(name, SECONDS)
             written = int(pair.ask("status")[0][3])
             pair.ask("dirty 0 0")
             return {f"protect.bytes-{case}": sent / max(written, 1), f"protect.bytes-{case}-rate": sent / seconds / MIB,
@@ -149,9 +148,8 @@ def _idle(stage, monitor):
     def measure(pair, name):
         _, before, seconds_before = pair.over(SECONDS)
         pair.protect(name)
-        first = pair.status(name)
-        sent, cpu, seconds = pair.over(SECONDS)
-        epochs = pair.status(name)["epochs"] - first["epochs"]
+        (sent, cpu, seconds), first, last = pair.while_protected(name, SECONDS)
+        epochs = last["epochs"] - first["epochs"]
         return {"protect.idle": cpu / seconds, "protect.idle-free": before / seconds_before, "protect.idle-bytes": sent / seconds / 1024,
                 "protect.idle-epochs": epochs / seconds}
 

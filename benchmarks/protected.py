@@ -70,6 +70,16 @@ class ProtectedPair(Pair):
 
     # What is measured
 
+    def while_protected(self, name, seconds):
+        """over(), and the status at its end; no figure where it was not protected all the time."""
+        before = self.status(name)
+        seen = self.over(seconds)
+        after = self.status(name)
+        for one in (before, after):
+            if one.get("role") != "protected" or one["generation"] != before["generation"]:
+                raise Failure(f"{name} did not stay protected: {one}")
+        return seen, before, after
+
     def state_ns(self, name):
         """Of the walk over vCPUs and devices, by the VM's own command."""
         reply = json.loads(self.source.run(["/usr/bin/python3", "-c", ASK, f"/run/utsusu/{name}/socket"], timeout=120).text)
@@ -155,6 +165,16 @@ class Protected(UtsusuMoves):
     def start(self, pair, vm):
         pair.repair()
         return super().start(pair, vm)
+
+    def end(self, pair, ends):
+        """Of a machine that has no power nothing is to be ended."""
+        for host in pair.hosts():
+            if host.machine.alive():
+                host.utsusu("stop", self.vm_name, "--force", check=False)
+        for one in ends if pair.source.alive() else []:
+            if one.running():
+                one.kill()
+            one.wait(30)
 
 
 @dataclass
