@@ -118,6 +118,7 @@ def test_planned_failover_there_and_back(protecting, guarded):
     protecting.check(clients, name)
 
 
+@LONG
 def test_quiet_disk_is_the_same_byte_for_byte(protecting, guarded):
     """Nothing that the owner's disk has is missing at the backup's, and holes are as they were."""
     name, owner, backup = guarded
@@ -166,6 +167,7 @@ def test_power_cut_of_the_backup_leaves_the_owner_alone_and_at_work(protecting, 
     protecting.check(clients, name)
 
 
+@LONG
 def test_file_system_survives_the_power_cut_of_the_owner(protecting):
     """What the guest has synchronised is in its files on its second disk, and they are sound to who looks at that disk afterwards."""
     vm = protecting.start("A", "--disk", f"path={FILES}")
@@ -192,7 +194,7 @@ def test_guest_that_switches_itself_off_is_not_brought_back(protecting):
 # Processes
 
 @pytest.mark.parametrize("program, side", [
-    ("guard", "owner"), ("guard", "backup"), ("relay", "owner"),
+    ("guard", "owner"), pytest.param("guard", "backup", marks=LONG), pytest.param("relay", "owner", marks=LONG),
     pytest.param("relay", "backup", marks=LONG), pytest.param("daemon", "owner", marks=LONG), pytest.param("daemon", "backup", marks=LONG),
     pytest.param("etcd", "owner", marks=LONG), pytest.param("etcd", "backup", marks=LONG)])
 def test_process_that_is_killed_costs_no_reply(protecting, guarded, program, side):
@@ -222,6 +224,7 @@ def test_process_that_is_killed_costs_no_reply(protecting, guarded, program, sid
     protecting.check(clients, name)
 
 
+@LONG
 def test_backups_vm_that_is_killed_leaves_the_owner_alone(protecting, guarded):
     name, owner, backup = guarded
     with protecting.clients() as clients:
@@ -281,6 +284,7 @@ def test_owner_that_stands_still_for_five_seconds(protecting, guarded):
     protecting.check(clients, name)
 
 
+@LONG
 def test_backup_that_stood_still_is_no_backup_any_more_or_still_one(protecting, guarded):
     name, owner, backup = guarded
     with protecting.clients() as clients:
@@ -294,6 +298,7 @@ def test_backup_that_stood_still_is_no_backup_any_more_or_still_one(protecting, 
 
 # The wire, and the arbiter
 
+@LONG
 @pytest.mark.parametrize("wire", ["AB", pytest.param("AC", marks=LONG), pytest.param("BC", marks=LONG)])
 def test_wire_that_is_cut_leaves_one(protecting, guarded, wire):
     """Between the pair: one of them wins, and has all. To the witness: etcd's majority decides, or nobody needs to."""

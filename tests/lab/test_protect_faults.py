@@ -22,7 +22,7 @@ import pytest
 from protecting import GUARD, RELAY
 from schedules import Done, as_parameters, commit
 
-N_SHORT, N_LONG = 4, 2000     # of ten, as many as a run of all suites has time for
+N_SHORT, N_LONG = 2, 2000     # of ten, as many as a run of all suites has time for
 SEEDS = 10**6
 LASTS = (0.5, 8.0)          # seconds that what broke stays broken
 BETWEEN = (0.0, 2.0)        # from one fault to the next

@@ -56,6 +56,7 @@ def test_vm_whose_power_is_cut_is_seen_to_be_lost(protecting, open_vm):
     assert not clients.history().whole
 
 
+@LONG
 def test_vm_that_starts_anew_has_lost_what_was_in_its_memory(protecting, open_vm):
     """As if a backup had nothing: the durable counts are there, the others are not, and the connections are gone."""
     with protecting.clients() as clients:
