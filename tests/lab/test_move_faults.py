@@ -24,7 +24,7 @@ from labkit.paths import build_directory
 import cells
 from schedules import Done, as_parameters, commit
 
-N_SHORT, N_LONG = 8, 1500      # of twelve, as many as a run of all suites has time for
+N_SHORT, N_LONG = 12, 1500
 STANDS_STILL = 2        # seconds: much less than the movers' patience
 PATIENCE = 6            # seconds: theirs, where a fault is to last longer
 PATIENT = ("--downtime", "30s")    # a busy computer's wire may be too slow for less, which is another test's business
