@@ -150,7 +150,8 @@ void fd_close_others(const int *kept, size_t n)
 	unsigned int from = STDERR_FILENO + 1;
 
 	n = MIN(n, ARRAY_SIZE(sorted));
-	memcpy(sorted, kept, n * sizeof(*kept));
+	if (n) /* `kept` may be NULL else, which memcpy must not be given */
+		memcpy(sorted, kept, n * sizeof(*kept));
 	qsort(sorted, n, sizeof(*sorted), compare_fds);
 	for (size_t i = 0; i < n; i++) {
 		if (sorted[i] < (int)from)
